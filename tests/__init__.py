@@ -1,0 +1,1 @@
+"""The tests: enumerated oracles, conformance of every plug-in, one file a module."""
