@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Imports point from later layers to earlier ones. Rooms of one layer may use one another, never in a circle.
 LAYERS: list[set[str]] = [
-    {"errors", "sequences", "randomness"},
+    {"errors", "records", "sequences", "randomness"},
     {"schedules", "processes", "networks"},
     {"prediction"},
     {"parameterizations"},
@@ -33,8 +33,10 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 PUBLIC_TO_DOMAINS = {
     "discdiff",
     "discdiff.constraints",
+    "discdiff.data.files",
     "discdiff.domain",
     "discdiff.errors",
+    "discdiff.metrics",
     "discdiff.sequences",
 }
 
