@@ -1,0 +1,229 @@
+"""What the template languages of all domains share: a cursor, repeats, and sets of tokens per position.
+
+A template is read into one set of tokens a position, None for any token; `constraint` turns that into a
+`Clamp` where every position is known or free, and into `Allowed` otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from discdiff.constraints import Allowed, Clamp, Constraint
+from discdiff.errors import TemplateError
+
+LONGEST = 10_000_000
+_WHITE = " \t\r\n"
+_RANGE = re.compile(r"\s*(-?\d*)\s*(?:-|,|\.\.|:)\s*(\d*)\s*")
+
+
+def constraint(
+    positions: Sequence[Collection[int] | None], vocab_size: int, *, template: str = ""
+) -> Constraint:
+    """The constraint of a template.
+
+    Args:
+        positions: for each position the tokens allowed there, or None for any.
+        vocab_size: V.
+        template: the text that they were read from, for messages.
+
+    Raises:
+        TemplateError: no position at all.
+    """
+    if not positions:
+        raise TemplateError("the template has no positions", template=template, remedy="state at least one")
+    sets = [
+        None if allowed is None or len(set(allowed)) == vocab_size else set(allowed) for allowed in positions
+    ]
+    if all(allowed is None or len(allowed) == 1 for allowed in sets):
+        given = torch.tensor([allowed is not None for allowed in sets])
+        return Clamp(torch.tensor([min(allowed) if allowed else 0 for allowed in sets]), given)
+    rows: dict[frozenset[int] | None, torch.Tensor] = {}
+    for allowed in sets:
+        key = None if allowed is None else frozenset(allowed)
+        if key not in rows:
+            row = torch.full((vocab_size,), key is None)
+            row[sorted(key or ())] = True
+            rows[key] = row
+    return Allowed(torch.stack([rows[None if allowed is None else frozenset(allowed)] for allowed in sets]))
+
+
+class Cursor:
+    """A place in a template.
+
+    Args:
+        template: the text.
+        blanks: characters that mean nothing between items.
+
+    Attributes:
+        at: 0-based column of the next character.
+
+    Raises:
+        TemplateError: nothing but blanks.
+    """
+
+    def __init__(self, template: str, *, blanks: str = _WHITE) -> None:
+        self.template, self.blanks, self.at = template, blanks, 0
+        if not template.strip(blanks):
+            raise self.fault("the template is empty", 0, "state at least one position")
+
+    def fault(self, message: str, column: int | None = None, remedy: str | None = None) -> TemplateError:
+        """The error at a column (by default: here)."""
+        column = self.at if column is None else column
+        # one line, one column a character: the caret must stand under the fault
+        line = "".join(" " if character in "\t\r\n" else character for character in self.template)
+        return TemplateError(message, template=line, column=column, remedy=remedy)
+
+    def skip(self) -> bool:
+        """Go past blanks; whether anything is left."""
+        while self.at < len(self.template) and self.template[self.at] in self.blanks:
+            self.at += 1
+        return self.at < len(self.template)
+
+    def peek(self) -> str:
+        """The next character, or the empty string at the end."""
+        return self.template[self.at : self.at + 1]
+
+    def take(self) -> str:
+        """The next character; moves on."""
+        self.at += 1
+        return self.template[self.at - 1]
+
+    def enclosed(self, closing: str) -> tuple[int, str]:
+        """What stands between the bracket here and its `closing` one, and the column where it begins.
+
+        Raises:
+            TemplateError: the bracket is never closed.
+        """
+        start = self.at
+        end = self.template.find(closing, start)
+        if end < 0:
+            raise self.fault(f"{self.template[start]!r} is never closed", start, f"add {closing!r}")
+        self.at = end + 1
+        return start + 1, self.template[start + 1 : end]
+
+    def count(self, closing: str = "}") -> int:
+        """The number in the brackets here, `{20}`.
+
+        Raises:
+            TemplateError: not a number, negative, zero, a range, or more positions than anybody has.
+        """
+        start, inside = self.enclosed(closing)
+        number = inside.strip()
+        if re.fullmatch(r"\d+", number, re.ASCII):
+            if len(number) > 12 or int(number) > LONGEST:
+                raise self.fault(f"a gap of {number} positions is too long", start, f"at most {LONGEST:,}")
+            if int(number) == 0:
+                raise self.fault("a gap of 0 positions", start, "leave it out")
+            return int(number)
+        if re.fullmatch(r"-\s*\d+", number):
+            raise self.fault(f"a gap cannot be negative: {number}", start, "write how many positions it has")
+        if (match := _RANGE.fullmatch(inside)) and any(match.groups()):
+            low, high = match.groups()
+            if low and high and int(low) > int(high):
+                raise self.fault(f"the range {number} runs backwards", start, f"from {high} to {low}?")
+            raise self.fault(
+                f"ranges of gap lengths are not supported yet: {number}", start,
+                "write one length; for several, use one template each",
+            )  # fmt: skip
+        raise self.fault(f"expected a number of positions, got {inside!r}", start, "such as {20}")
+
+
+@dataclass(frozen=True)
+class LetterTemplates:
+    """The template language of alphabets of letters: one set of tokens a position.
+
+    `N` a code; `[ACG]` one of these, `[^ACG]` none of these; `N{20}` an item repeated. With `prosite` also
+    `x(3)` for `x{3}`, `{P}` for "not P", and `<`, `>` and a final `.`, which say nothing more in a template
+    of a whole sequence.
+
+    Args:
+        codes: tokens that each upper-case code stands for; case does not matter in a template.
+        vocab_size: V.
+        kind: what messages call a code, such as "base".
+        blanks: characters without meaning between items.
+        prosite: read PROSITE's syntax.
+    """
+
+    codes: Mapping[str, Collection[int]]
+    vocab_size: int
+    kind: str = "letter"
+    blanks: str = _WHITE
+    prosite: bool = False
+
+    def read(self, template: str) -> Constraint:
+        """The constraint of a template.
+
+        Raises:
+            TemplateError: with a caret under the fault.
+        """
+        return constraint(self.positions(template), self.vocab_size, template=template)
+
+    def positions(self, template: str) -> list[frozenset[int]]:
+        """The tokens allowed at each position.
+
+        Raises:
+            TemplateError: with a caret under the fault.
+        """
+        cursor = Cursor(template, blanks=self.blanks)
+        result: list[frozenset[int]] = []
+        repeatable = False
+        while cursor.skip():
+            here = cursor.at
+            if (repeat := self._repeat(cursor)) is not None:
+                if not repeatable:
+                    raise cursor.fault(
+                        "nothing stands before this number", here, "say what repeats, as in N{20}"
+                    )
+                result.extend(result[-1:] * (repeat - 1))
+                if len(result) > LONGEST:
+                    raise cursor.fault("the template is too long", here, f"at most {LONGEST:,} positions")
+                repeatable = False  # N{2}{3} says nothing clear
+            elif self.prosite and _anchor(cursor):
+                cursor.take()
+            else:
+                result.append(self._item(cursor))
+                repeatable = True
+        return result
+
+    def _repeat(self, cursor: Cursor) -> int | None:
+        if self.prosite and cursor.peek() == "(":
+            return cursor.count(")")
+        excluded = self.prosite and re.match(r"\{\s*[^\W\d]", cursor.template[cursor.at : cursor.at + 80])
+        return cursor.count() if cursor.peek() == "{" and not excluded else None
+
+    def _item(self, cursor: Cursor) -> frozenset[int]:
+        here = cursor.at
+        if (opening := cursor.peek()) not in ("[", "{"):
+            return self._members(cursor, here, cursor.take())
+        start, inside = cursor.enclosed("]" if opening == "[" else "}")
+        negative = inside.startswith("^") or opening == "{"
+        caret = inside.startswith("^")
+        if not inside[caret:].strip():
+            raise cursor.fault("the brackets are empty", here, f"name at least one {self.kind}")
+        chosen = self._members(cursor, start + caret, inside[caret:])
+        if negative:
+            chosen = frozenset(range(self.vocab_size)) - chosen
+        if not chosen:
+            raise cursor.fault(f"this allows no {self.kind} at all", here, "exclude fewer")
+        return chosen
+
+    def _members(self, cursor: Cursor, start: int, inside: str) -> frozenset[int]:
+        found: set[int] = set()
+        for column, letter in enumerate(inside, start):
+            if letter.upper() in self.codes:
+                found.update(self.codes[letter.upper()])
+            elif letter not in _WHITE:
+                known = "".join(self.codes)
+                raise cursor.fault(f"{letter!r} is no {self.kind}", column, f"known: {known}")
+        return frozenset(found)
+
+
+def _anchor(cursor: Cursor) -> bool:
+    before, after = cursor.template[: cursor.at], cursor.template[cursor.at + 1 :]
+    if cursor.peek() == "<":
+        return not before.strip(cursor.blanks)
+    return cursor.peek() in (">", ".") and not after.strip(cursor.blanks + ".")
