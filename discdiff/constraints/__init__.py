@@ -1,0 +1,8 @@
+"""Constraints on the clean sequence: they hold with probability one in every sampler."""
+
+from discdiff.constraints.allowed import Allowed
+from discdiff.constraints.base import Constraint, PositionWise, Unconstrained
+from discdiff.constraints.both import Both
+from discdiff.constraints.clamp import Clamp
+
+__all__ = ["Allowed", "Both", "Clamp", "Constraint", "PositionWise", "Unconstrained"]

@@ -1,0 +1,125 @@
+"""A constraint says what the clean sequence x0 must satisfy. It acts in one place: the draw of x0."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from discdiff.errors import EmptyLanguageError, IncompatibleError
+from discdiff.randomness import categorical
+
+if TYPE_CHECKING:
+    from discdiff.prediction import Positions, Prediction
+
+
+class Constraint(ABC):
+    """What every sampler asks of a constraint.
+
+    Tables have a row axis of 1 (the same for all rows) or B.
+
+    Attributes:
+        length: the length that the constraint fixes, or None.
+        restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser
+            (MATH section 7), which a score-form network off the absorbing process does not offer.
+    """
+
+    length: int | None = None
+    restricts_draws: bool = False
+
+    def check(self, *, vocab_size: int, length: int) -> None:
+        """Refuse, before the first network evaluation, what cannot be satisfied.
+
+        Raises:
+            IncompatibleError: the constraint is for another length or vocabulary.
+            EmptyLanguageError: no sequence satisfies it; names the position.
+        """
+        if self.length is not None and self.length != length:
+            raise IncompatibleError(
+                "Constraint length",
+                got=f"{length} positions",
+                expected=self.length,
+                remedy="Leave the length out: the constraint fixes it.",
+            )
+
+    @abstractmethod
+    def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
+        """The positions known beforehand: tokens int64 `[B, L]` (0 elsewhere) and frozen bool `[B, L]`."""
+
+    @abstractmethod
+    def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
+        """Normalised log p(x0_i | xt, constraint), `[N, V]`, at the N positions `where`."""
+
+    @abstractmethod
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        """Draw x0 at `where`, jointly under the constraint: int64 `[N]`.
+
+        Args:
+            prediction: what the network says of the whole sequence.
+            where: `(rows, positions)`, N of each.
+            u: `[B, L]` uniform numbers, one a position.
+            tilt: `[N, V]` or `[N, 1]` log weights that multiply the denoiser at `where`, or None.
+        """
+
+    @abstractmethod
+    def index(self, rows: Tensor) -> Constraint:
+        """The constraint of some rows."""
+
+    def __and__(self, other: Constraint) -> Constraint:
+        """Both constraints at once."""
+        raise IncompatibleError(
+            "Constraints",
+            got=f"{type(self).__name__} & {type(other).__name__}",
+            expected="two position-wise constraints",
+            remedy="Combine clamps and allowed tokens only.",
+        )
+
+
+class PositionWise(Constraint):
+    """Constraints that are a set of allowed tokens per position; each draw is exact for the factorised denoiser."""
+
+    @abstractmethod
+    def allowed_at(self, where: Positions) -> Tensor | None:
+        """bool `[N, V]`: the tokens allowed at `where`, or None where all are."""
+
+    def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
+        log_p = prediction.log_denoiser(where)
+        allowed = self.allowed_at(where)
+        if allowed is None:
+            return log_p
+        kept = log_p.masked_fill(~allowed, -torch.inf)
+        # Where the model gives the whole set no mass, the set still holds: its tokens are then equally likely.
+        dead = torch.isneginf(kept).all(-1, keepdim=True)
+        kept = torch.where(dead, torch.zeros_like(kept).masked_fill(~allowed, -torch.inf), kept)
+        return kept.log_softmax(-1)
+
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        log_p = self.log_marginals(prediction, where)
+        if tilt is not None:
+            log_p = (log_p + tilt).log_softmax(-1)
+        return categorical(log_p.exp(), u[where])
+
+    def __and__(self, other: Constraint) -> Constraint:
+        from discdiff.constraints.both import Both
+
+        return Both(self, other) if isinstance(other, PositionWise) else super().__and__(other)
+
+
+class Unconstrained(PositionWise):
+    """Every sequence is accepted."""
+
+    def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(batch, length, dtype=torch.int64), torch.zeros(batch, length, dtype=torch.bool)
+
+    def allowed_at(self, where: Positions) -> None:
+        return None
+
+    def index(self, rows: Tensor) -> Unconstrained:
+        return self
+
+
+def empty_at(position: int, reason: str) -> EmptyLanguageError:
+    """The error for a position where nothing is allowed."""
+    return EmptyLanguageError(f"position {position + 1}: {reason}, so no sequence satisfies the constraint")

@@ -1,0 +1,198 @@
+"""What a domain is: strings to tokens and back, files, validity, templates, metrics. It holds no diffusion.
+
+A third party adds a domain from its own package through the entry-point group `discdiff.domains`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+
+from discdiff.errors import CheckpointError, ConfigError, DataError
+from discdiff.records import Record
+from discdiff.sequences import Sequences
+
+if TYPE_CHECKING:
+    from discdiff.constraints import Constraint
+    from discdiff.data import SequenceDataset
+
+MASK_SYMBOL = "_"
+
+
+class Domain(ABC):
+    """An alphabet and all that its users know about it.
+
+    Class attributes:
+        name: the entry point's name.
+        unit: what one symbol is called ("base", "residue", "character", ...): bounds are reported per unit.
+        streams: whether a file is one long text, cut into blocks of the model's length (text) or a set of sequences.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = "token"
+    streams: bool = False
+
+    # ---- tokens -----------------------------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """V: the number of content tokens (no mask, no padding)."""
+
+    @abstractmethod
+    def encode(self, sequence: str, *, record: object | None = None) -> list[int]:
+        """Tokens of a string.
+
+        Raises:
+            UnknownTokenError: names the record, the 1-based position and the character outside the alphabet.
+        """
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The string of some tokens; exact inverse of `encode` (up to the recorded normalisation)."""
+
+    @abstractmethod
+    def symbols(self, tokens: Sequence[int]) -> list[str]:
+        """How each token is shown to a person; the id `vocab_size` is the mask and shown as `MASK_SYMBOL`."""
+
+    def units(self, sequence: str) -> int:
+        """How many units (bases, residues, characters) a string has; the denominator of bits per unit."""
+        return len(sequence)
+
+    def fit(self, sequences: Iterable[str]) -> Domain:
+        """Learn the vocabulary from a training set, where the domain has one to learn; returns self."""
+        return self
+
+    def encode_all(self, sequences: Iterable[str]) -> Sequences:
+        """Encode strings into one padded batch."""
+        return Sequences.from_lists([self.encode(s, record=i + 1) for i, s in enumerate(sequences)])
+
+    def decode_all(self, sequences: Sequences) -> list[str]:
+        """Decode each row of a batch."""
+        return [self.decode(row) for row in sequences.lists()]
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
+        """Records of a file (plain, gz, bz2 or xz), checked as they come.
+
+        Options that every domain takes where the format allows: `sequence_column`, `label_column`, `name_column`,
+        `where` (mapping of column to the value that a row must have).
+
+        Raises:
+            DataError: names file, record, line or column, and the remedy.
+        """
+
+    @abstractmethod
+    def write(self, records: Iterable[Record], stream: TextIO) -> None:
+        """Write records in the domain's own format (FASTA, SMILES lines, text)."""
+
+    def dataset(self, path: str | Path, *, length: int | None = None, **options: Any) -> SequenceDataset:
+        """An encoded, in-memory data set of a file. `length` is the longest sequence (or a stream's block)."""
+        from discdiff.data import SequenceDataset
+
+        return SequenceDataset.read(self, path, length=length, **options)
+
+    # ---- what users know and want to know ---------------------------------------------------------------------------
+    @abstractmethod
+    def template(self, text: str) -> Constraint:
+        """The constraint that a half-known sequence states, in the domain's template language.
+
+        Raises:
+            TemplateError: shows the template with a caret under the fault.
+        """
+
+    @abstractmethod
+    def invalid(self, sequence: str) -> str | None:
+        """Why a string is no valid sequence of the domain, or None if it is valid."""
+
+    def canonical(self, sequence: str) -> str:
+        """The form in which two strings that mean the same sequence are equal (`sequence` must be valid)."""
+        return sequence
+
+    def metrics(
+        self,
+        samples: Sequence[str],
+        *,
+        reference: Sequence[str] | None = None,
+        training: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Quality of samples: validity with reasons, uniqueness, novelty against `training`, distances to `reference`.
+
+        Domains add their own figures to what `discdiff.metrics.basic_metrics` computes for all.
+        """
+        from discdiff.metrics import basic_metrics
+
+        return basic_metrics(self, samples, reference=reference, training=training)
+
+    def plots(
+        self, folder: Path, samples: Sequence[str], *, reference: Sequence[str] | None = None
+    ) -> Mapping[str, Path]:
+        """Draw the domain's pictures into `folder`; maps a caption to each file."""
+        return {}
+
+    # ---- run folders ------------------------------------------------------------------------------------------------
+    def options(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild the domain (JSON values), the learned vocabulary aside."""
+        return {}
+
+    @abstractmethod
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write `tokenizer.json` (Hugging Face tokenizers format)."""
+
+    def load_tokenizer(self, folder: Path) -> None:
+        """Read the learned vocabulary back from `tokenizer.json`; fixed alphabets have nothing to read."""
+        return
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `domain.json`."""
+        self.save_tokenizer(folder)
+        (folder / "domain.json").write_text(json.dumps({"name": self.name, "options": self.options()}, indent=2) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> Domain:
+        """Rebuild a domain from a run folder."""
+        path = folder / "domain.json"
+        try:
+            saved = json.loads(path.read_text())
+            loaded = domain(saved["name"], **saved["options"])
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{path}: cannot be read as a saved domain ({error})") from error
+        loaded.load_tokenizer(folder)
+        return loaded
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options().items())})"
+
+
+def domain_names() -> list[str]:
+    """Names of the installed domains."""
+    return sorted({entry.name for entry in entry_points(group="discdiff.domains")})
+
+
+def domain(name: str, **options: Any) -> Domain:
+    """The domain called `name`, such as `domain("dna")`.
+
+    Raises:
+        ConfigError: no such domain, or an option that it does not take.
+    """
+    found = {entry.name: entry for entry in entry_points(group="discdiff.domains")}
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"no domain {name!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}")
+    kind = found[name].load()
+    try:
+        built = kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"domain {name!r}: {error}") from error
+    if not isinstance(built, Domain):
+        raise ConfigError(f"entry point {name!r} of discdiff.domains gives {kind!r}, which is no Domain")
+    return built
+
+
+__all__ = ["MASK_SYMBOL", "DataError", "Domain", "Record", "domain", "domain_names"]

@@ -1,0 +1,67 @@
+"""What every loss is: an estimate, per sequence, of a bound on −log p(x0) in nats."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from discdiff.errors import IncompatibleError
+from discdiff.model import Model
+from discdiff.networks.base import Context
+from discdiff.processes.absorbing import Absorbing
+from discdiff.randomness import Randomness
+from discdiff.sequences import Sequences
+
+
+class Loss(ABC):
+    """A training objective.
+
+    Called with a model and clean sequences, it corrupts them and returns nats per sequence, float `[B]`, summed over
+    positions. Train on `values.sum() / sequences.lengths.sum()`: nats per token, padding never counted.
+    """
+
+    def check(self, model: Model) -> None:
+        """Refuse a model that the loss does not fit.
+
+        Raises:
+            IncompatibleError: got, expected, remedy.
+        """
+        return
+
+    @abstractmethod
+    def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
+        """Nats per sequence, `[B]`, differentiable.
+
+        Args:
+            model: what is trained.
+            sequences: clean sequences.
+            generator: where times and noise come from.
+        """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def absorbing(model: Model, loss: object) -> Absorbing:
+    """The model's process, if it has a mask."""
+    if not isinstance(model.process, Absorbing):
+        raise IncompatibleError(
+            f"{type(loss).__name__} loss",
+            got=type(model.process).__name__,
+            expected="the absorbing process",
+            remedy="Use ScoreEntropy, which serves every process.",
+        )
+    return model.process
+
+
+def context_of(sequences: Sequences) -> Context:
+    """Padding and labels of a batch; padding is left out where there is none."""
+    padded = bool((sequences.lengths < sequences.tokens.shape[1]).any())
+    return Context(padding=sequences.padding if padded else None, labels=sequences.labels)
+
+
+def sum_rows(values: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """Add `[N]` values to their rows: `[batch]`."""
+    return torch.zeros(batch, dtype=values.dtype, device=values.device).index_add(0, rows, values)

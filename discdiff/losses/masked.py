@@ -1,0 +1,71 @@
+"""Cross-entropies on masked positions: t-DCE and λ-DCE."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from discdiff.losses.base import Loss, absorbing, context_of, sum_rows
+from discdiff.model import Model
+from discdiff.prediction import positions_of
+from discdiff.randomness import Randomness, time_points
+from discdiff.sequences import Sequences
+
+
+def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor) -> Tensor:
+    """Σ_masked −log p(x0_i | xt): nats per sequence, `[B]`.
+
+    Args:
+        xt: sequences with masks, int64 `[B, L]`.
+        sigma: the noise that a time-conditioned network is shown, `[B, 1]`.
+    """
+    prediction = model.predict(xt, sigma, context_of(sequences))
+    where = positions_of(model.process.active(xt) & ~sequences.padding)
+    return sum_rows(prediction.nll(sequences.tokens, where), where[0], len(sequences))
+
+
+class TimeCrossEntropy(Loss):
+    """t-DCE: ∫dt E_xt σ'(t) / (e^σ(t) − 1) Σ_masked −log p(x0_i | xt).
+
+    Sample by sample equal to the score entropy of a normalised denoiser. Ou et al. 2024 (RADD), equation 3.4;
+    Sahoo et al. 2024 (MDLM), equation 10; Shi et al. 2024 (MD4), equation 5.
+    """
+
+    def check(self, model: Model) -> None:
+        absorbing(model, self)
+
+    def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
+        self.check(model)
+        schedule = model.schedule
+        points = time_points(len(sequences), generator=generator, device=sequences.device)
+        t = schedule.t_min + (1 - schedule.t_min) * points[:, None]
+        sigma = schedule.total_noise(t)
+        weight = ((1 - schedule.t_min) * schedule.noise_rate(t) / torch.expm1(sigma))[:, 0]
+        xt = model.process.corrupt(sequences.tokens, sigma, generator=generator)
+        values = masked_cross_entropy(model, sequences, xt, sigma.to(model.dtype))
+        return weight.to(values.dtype) * values
+
+
+class MaskFractionCrossEntropy(Loss):
+    """λ-DCE: E_{λ~U(0,1)} (1/λ) Σ_masked −log p(x0_i | x_λ), each position masked with probability λ.
+
+    Covers all of (0, 1], so it needs no prior or reconstruction term, and no schedule. Ou et al. 2024 (RADD),
+    equation 3.6.
+    """
+
+    def check(self, model: Model) -> None:
+        absorbing(model, self)
+
+    def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
+        process = absorbing(model, self)
+        # 1 − u lies in (0, 1]: no division by zero, and λ = 1 shows the network the fully masked sequence.
+        fraction = 1 - time_points(len(sequences), generator=generator, device=sequences.device)[:, None]
+        xt = process.corrupt(sequences.tokens, -torch.log1p(-fraction), generator=generator)
+        values = masked_cross_entropy(model, sequences, xt, noise_of_fraction(fraction, model))
+        return values / fraction[:, 0].to(values.dtype)
+
+
+def noise_of_fraction(fraction: Tensor, model: Model) -> Tensor:
+    """σ = −log(1 − λ), clipped to the schedule's ends, in the model's dtype; same shape as `fraction`."""
+    low, high = model.schedule.ends()
+    return (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)

@@ -1,0 +1,88 @@
+"""The exact network: a joint table over all sequences, enumerated. For tests, and for teaching."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from discdiff.errors import DiscdiffError
+from discdiff.networks.base import Context, Network
+from discdiff.parameterizations import Parameterization
+from discdiff.prediction import DenoiserPrediction
+from discdiff.processes.base import Process
+
+
+class Exact(Network):
+    """p(x0_i | xt) ∝ Σ_{x0} p0(x0) Π_j P_σ[xt_j, x0_j], by summing over all V^L sequences in float64.
+
+    Its hidden states are the logits of a perfect network, for whatever parameterisation the model has. A noised
+    sequence that cannot occur has no posterior; all tokens are then called equally likely.
+
+    Args:
+        joint: float64 `[V] * L`, p0; non-negative, sums to 1.
+        num_states: S of the process.
+
+    Raises:
+        DiscdiffError: the table is no distribution.
+    """
+
+    joint: Tensor
+
+    def __init__(self, joint: Tensor, num_states: int) -> None:
+        super().__init__()
+        if (
+            joint.ndim < 1
+            or len(set(joint.shape)) != 1
+            or bool((joint < 0).any())
+            or abs(float(joint.sum()) - 1) > 1e-9
+        ):
+            raise DiscdiffError(
+                f"Exact: got shape {list(joint.shape)} and sum {float(joint.sum()):g}, expected [V] * L that sums to 1"
+            )
+        self.num_states = num_states
+        self.register_buffer("joint", joint.double())
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.joint.ndim
+
+    def sequences(self) -> Tensor:
+        """All sequences in the order of `joint.flatten()`: int64 `[V^L, L]`."""
+        return torch.cartesian_prod(*[torch.arange(self.joint.shape[0])] * self.length).view(-1, self.length)
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        self.num_outputs = parameterization.num_outputs(process)
+        self._process, self._parameterization = (
+            [process],
+            parameterization,
+        )  # listed: no second owner of the module
+
+    def log_posterior(self, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> Tensor:
+        """log p(x0_i | xt), float64 `[B, L, V]`."""
+        process, size = self._process[0], self.joint.shape[0]
+        like = process.content(process.likelihood(tokens, sigma.double().expand(tokens.shape)))
+        if frozen is not None:
+            given = torch.nn.functional.one_hot(tokens.clamp(max=size - 1), size).double()
+            like = torch.where(frozen[..., None], given, like)
+        every = self.sequences()
+        weights = self.joint.flatten() * torch.stack([like[:, j, every[:, j]] for j in range(self.length)]).prod(0)
+        onehot = torch.nn.functional.one_hot(every, size).double()
+        joint = torch.einsum("bk,klv->blv", weights, onehot)
+        total = joint.sum(-1, keepdim=True)
+        return torch.where(total > 0, joint / total, 1 / size).log()
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        noise = torch.ones(len(tokens), 1, dtype=torch.float64) if sigma is None else sigma.double()
+        exact = DenoiserPrediction(
+            self._process[0],
+            tokens,
+            noise,
+            context.frozen,
+            log_p=lambda where: self.log_posterior(tokens, noise, context.frozen),
+            calls=lambda: torch.zeros(len(tokens), dtype=torch.int64),
+        )
+        return self._parameterization.encode(exact)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return hidden

@@ -1,0 +1,248 @@
+"""`Prediction`: what a network has said about `(xt, σ)`, in its native form, readable in any other.
+
+It is lazy: the network runs on first use, only for the rows asked for, and the head only at the positions asked for.
+It lives for one step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from discdiff.errors import IncompatibleError
+from discdiff.networks.base import Context, Network
+from discdiff.processes.base import Process
+
+Positions = tuple[Tensor, Tensor]
+"""`(rows, positions)`, int64 `[N]` each, as `mask.nonzero(as_tuple=True)` gives them."""
+
+# The inverse of exp(σQ) magnifies a score's errors by e^σ; past this σ its denoiser reading means nothing.
+INVERSION_LIMIT = 3.0
+
+
+def positions_of(mask: Tensor) -> Positions:
+    """Where a bool `[B, L]` mask is True."""
+    rows, positions = mask.nonzero(as_tuple=True)
+    return rows, positions
+
+
+class LazyLogits:
+    """The network's logits, computed for rows on first use; counts the evaluations of each row.
+
+    Args:
+        network: hidden states and head.
+        tokens: int64 `[B, L]`.
+        sigma: `[B, 1]` or `[B, L]`, or None for a time-free network.
+        context: what else the network may see.
+    """
+
+    def __init__(self, network: Network, tokens: Tensor, sigma: Tensor | None, context: Context) -> None:
+        self._network, self._tokens, self._sigma, self._context = network, tokens, sigma, context
+        self._hidden: Tensor | None = None
+        self._slot = torch.full((len(tokens),), -1, dtype=torch.int64, device=tokens.device)
+
+    @property
+    def evaluated(self) -> Tensor:
+        """bool `[B]`: rows that the network has seen."""
+        return self._slot >= 0
+
+    def _evaluate(self, needed: Tensor) -> None:
+        rows = (needed & ~self.evaluated).nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        sigma = None if self._sigma is None else self._sigma[rows]
+        every = len(rows) == len(self._tokens)
+        tokens, context = (self._tokens, self._context) if every else (self._tokens[rows], self._context.index(rows))
+        hidden = self._network.hidden(tokens, self._sigma if every else sigma, context)
+        start = 0 if self._hidden is None else len(self._hidden)
+        self._hidden = hidden if self._hidden is None else torch.cat([self._hidden, hidden])
+        self._slot[rows] = torch.arange(start, start + len(rows), device=rows.device)
+
+    def __call__(self, where: Positions | None) -> Tensor:
+        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
+        needed = torch.ones_like(self._slot, dtype=torch.bool)
+        if where is not None:
+            needed = torch.zeros_like(needed).index_fill(0, where[0], True)
+        self._evaluate(needed)
+        if self._hidden is None:  # no position was asked for
+            return torch.empty(0, self._network.num_outputs, device=self._tokens.device)
+        if where is None:
+            return self._network.head(self._hidden[self._slot])
+        return self._network.head(self._hidden[self._slot[where[0]], where[1]])
+
+
+class Prediction(ABC):
+    """What is known about x0 and about neighbours of xt.
+
+    Args:
+        process: the forward process.
+        tokens: xt, int64 `[B, L]`.
+        sigma: total noise, `[B, 1]` or `[B, L]`.
+        frozen: bool `[B, L]` or None: given positions; their denoiser is certain and they have no score.
+
+    Attributes:
+        has_denoiser: whether `log_denoiser` may be read at any noise level.
+    """
+
+    has_denoiser: bool = True
+
+    def __init__(self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> None:
+        self.process, self.tokens, self.frozen = process, tokens, frozen
+        self.sigma = sigma.expand(tokens.shape)
+
+    @property
+    @abstractmethod
+    def calls(self) -> Tensor:
+        """int64 `[B]`: network evaluations so far, a row."""
+
+    @abstractmethod
+    def log_denoiser(self, where: Positions | None = None) -> Tensor:
+        """log p(x0_i | xt), normalised: `[N, V]` at `where`, or `[B, L, V]`."""
+
+    @abstractmethod
+    def log_score(self, where: Positions | None = None) -> Tensor:
+        """log of the concrete score, 0 at y = xt_i: `[N, S]` at `where`, or `[B, L, S]`."""
+
+    @abstractmethod
+    def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
+        """p(x_s,i = · | xt), `[N, S]` or `[B, L, S]`, for the noise level `sigma_next` (`[B, 1]` or `[B, L]`)."""
+
+    def nll(self, x0: Tensor, where: Positions) -> Tensor:
+        """−log p(x0_i | xt) at `where`: `[N]` nats. `x0` is int64 `[B, L]`."""
+        return -self.log_denoiser(where).gather(-1, x0[where][:, None])[:, 0]
+
+    def reveal_loss(self, x0: Tensor, where: Positions) -> Tensor:
+        """The denoising score entropy of masked positions over its weight 1/(e^σ − 1): `[N]` nats (absorbing).
+
+        A cross-entropy for a normalised denoiser; Σ_y p̃_y − log p̃_x0 − 1 for p̃ = s (e^σ − 1) of an unnormalised
+        score (MATH section 5, the absorbing bound).
+        """
+        return self.nll(x0, where)
+
+    def score_entropy(self, x0: Tensor, where: Positions) -> Tensor:
+        """The denoising score entropy at `where`, per unit of σ: `[N]` nats."""
+        x, sigma = self._at(where)
+        return self.process.score_entropy(self.log_score(where), x, x0[where], sigma)
+
+    def _at(self, where: Positions | None) -> tuple[Tensor, Tensor]:
+        return (self.tokens, self.sigma) if where is None else (self.tokens[where], self.sigma[where])
+
+    def _level(self, sigma: Tensor, where: Positions | None) -> Tensor:
+        full = sigma.expand(self.tokens.shape)
+        return full if where is None else full[where]
+
+    def _settle(self, values: Tensor, where: Positions | None, log: bool) -> Tensor:
+        """At frozen positions put all mass on the token that is there."""
+        if self.frozen is None:
+            return values
+        frozen = self.frozen if where is None else self.frozen[where]
+        x = (self.tokens if where is None else self.tokens[where]).clamp(max=values.shape[-1] - 1)
+        sure = torch.full_like(values, -torch.inf if log else 0.0).scatter(-1, x[..., None], 0.0 if log else 1.0)
+        return torch.where(frozen[..., None], sure, values)
+
+
+class DenoiserPrediction(Prediction):
+    """Native form: the posterior denoiser p(x0_i | xt).
+
+    Args:
+        log_p: gives `[N, V]` (or `[B, L, V]`) unnormalised log probabilities for positions.
+        calls: gives the evaluations of each row so far.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        tokens: Tensor,
+        sigma: Tensor,
+        frozen: Tensor | None,
+        *,
+        log_p: Callable[[Positions | None], Tensor],
+        calls: Callable[[], Tensor],
+    ) -> None:
+        super().__init__(process, tokens, sigma, frozen)
+        self._log_p, self._calls = log_p, calls
+
+    @property
+    def calls(self) -> Tensor:
+        return self._calls()
+
+    def log_denoiser(self, where: Positions | None = None) -> Tensor:
+        logits = self.process.restrict(self._log_p(where), self._at(where)[0])
+        return self._settle(logits.log_softmax(-1), where, log=True)
+
+    def log_score(self, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        log_p = self.process.restrict(self._log_p(where), x).log_softmax(-1)
+        return self._settle(self.process.score_from_denoiser(log_p, x, sigma.to(log_p.dtype)), where, log=True)
+
+    def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        log_p = self.process.restrict(self._log_p(where), x).log_softmax(-1)
+        p = self.process.posterior_from_denoiser(log_p, x, sigma, self._level(sigma_next, where))
+        return self._settle(p, where, log=False)
+
+
+class ScorePrediction(Prediction):
+    """Native form: the log concrete score.
+
+    Args:
+        log_s: gives `[N, S]` (or `[B, L, S]`) log scores for positions; the entry at xt_i is ignored.
+        calls: gives the evaluations of each row so far.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        tokens: Tensor,
+        sigma: Tensor,
+        frozen: Tensor | None,
+        *,
+        log_s: Callable[[Positions | None], Tensor],
+        calls: Callable[[], Tensor],
+    ) -> None:
+        super().__init__(process, tokens, sigma, frozen)
+        self._log_s, self._calls = log_s, calls
+        self.has_denoiser = process.reveals_noise
+
+    @property
+    def calls(self) -> Tensor:
+        return self._calls()
+
+    def log_score(self, where: Positions | None = None) -> Tensor:
+        x = self._at(where)[0]
+        log_s = self._log_s(where).scatter(-1, x[..., None], 0.0)
+        still = torch.full_like(log_s, -torch.inf).scatter(-1, x[..., None], 0.0)
+        log_s = torch.where(self.process.active(x)[..., None], log_s, still)
+        return self._settle(log_s, where, log=True)
+
+    def log_denoiser(self, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        if self.process.reveals_noise:
+            # s = p / (e^σ − 1) at a masked position: normalising removes the factor, at any σ.
+            return self._settle(
+                self.process.restrict(self.process.content(self.log_score(where)), x).log_softmax(-1),
+                where,
+                log=True,
+            )
+        if sigma.numel() and float(sigma.max()) > INVERSION_LIMIT:
+            raise IncompatibleError(
+                "Denoiser reading of a score",
+                got=f"total noise {float(sigma.max()):.2f}",
+                expected=f"at most {INVERSION_LIMIT}, where inverting exp(σQ) does not yet magnify errors",
+                remedy="Train with the Denoiser parameterisation, or use a sampler that steps from the score.",
+            )
+        log_p = self.process.denoiser_from_score(self.log_score(where), x, sigma)
+        return self._settle(log_p, where, log=True)
+
+    def reveal_loss(self, x0: Tensor, where: Positions) -> Tensor:
+        sigma = self.sigma[where]
+        log_p = self.process.content(self.log_score(where)) + torch.log(torch.expm1(sigma))[:, None]
+        return log_p.exp().sum(-1) - log_p.gather(-1, x0[where][:, None])[:, 0] - 1
+
+    def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        p = self.process.posterior_from_score(self.log_score(where), x, sigma, self._level(sigma_next, where))
+        return self._settle(p, where, log=False)

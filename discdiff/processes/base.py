@@ -1,0 +1,193 @@
+"""The base of every forward process: one position's continuous-time Markov chain, as linear maps of exp(σQ).
+
+`x`, `x0` are int64 of any shape `[...]`, usually `[B, L]`; `sigma` broadcasts against them; states come last.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from discdiff.errors import IncompatibleError
+from discdiff.randomness import Randomness, categorical, uniform
+
+
+def check_vocab_size(vocab_size: int) -> int:
+    """A usable number of content tokens, or an error."""
+    if vocab_size < 2:
+        raise IncompatibleError(
+            "Process",
+            got=f"vocab_size={vocab_size!r}",
+            expected="an integer of at least 2",
+            remedy="Pass the domain's vocab_size.",
+        )
+    return vocab_size
+
+
+class Process(nn.Module, ABC):
+    """dp/dσ = Q p for each position independently; `P_σ = exp(σQ)`, columns sum to 1 (MATH sections 1 to 4).
+
+    Attributes:
+        vocab_size: V content tokens.
+        num_states: S states of one position: V, plus the mask as the last state where there is one.
+        mask_id: the mask's state, or None.
+        reveals_noise: whether a token shows if it is noise (absorbing). Then the denoiser is time-free, and frozen
+            positions need no mark.
+    """
+
+    vocab_size: int
+    num_states: int
+    mask_id: int | None = None
+    reveals_noise: bool = False
+
+    # ---- the linear maps --------------------------------------------------------------------------------------------
+    @abstractmethod
+    def rates_into(self, x: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Row `Q[x, ·]`, `[..., S]`: the rate of every state's jump into x. The reverse rate needs it."""
+
+    @abstractmethod
+    def rates_from(self, x: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Column `Q[·, x]`, `[..., S]`: the forward rates out of x."""
+
+    @abstractmethod
+    def transition(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        """q(· | x0) = column x0 of exp(σQ), `[..., S]`."""
+
+    @abstractmethod
+    def likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """q(x | ·) = row x of exp(σQ), `[..., S]`."""
+
+    @abstractmethod
+    def propagate(self, p: Tensor, sigma: Tensor) -> Tensor:
+        """exp(σQ) p for `p` `[..., S]` and either sign of σ."""
+
+    @abstractmethod
+    def restrict(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Denoiser logits `[..., V]` with −∞ where x0 cannot have produced x."""
+
+    @abstractmethod
+    def stationary(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+        """π = lim exp(σQ) p, `[S]`."""
+
+    @abstractmethod
+    def sample_prior(
+        self, shape: tuple[int, int], *, generator: Randomness, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw from π: int64 `[B, L]`."""
+
+    def log_score_scale(self, sigma: Tensor) -> Tensor:
+        """log s of every jump when nothing is known of x0, same shape as `sigma`: the natural zero of a score head."""
+        return torch.zeros_like(sigma)
+
+    def active(self, x: Tensor) -> Tensor:
+        """bool `[...]`: positions that the reverse process can move, those with some `Q[x, y] > 0`."""
+        return torch.ones_like(x, dtype=torch.bool)
+
+    # ---- derived ----------------------------------------------------------------------------------------------------
+    def content(self, p: Tensor) -> Tensor:
+        """The V content columns of `[..., S]`."""
+        return p[..., : self.vocab_size]
+
+    def states(self, p: Tensor, value: float = 0.0) -> Tensor:
+        """Widen V content columns to S states, the others holding `value`."""
+        return F.pad(p, (0, self.num_states - self.vocab_size), value=value)
+
+    def corrupt(self, x0: Tensor, sigma: Tensor, *, generator: Randomness) -> Tensor:
+        """Draw xt ~ q(· | x0): int64 `[B, L]`."""
+        u = uniform(tuple(x0.shape), generator=generator, purpose="corrupt", dtype=torch.float64, device=x0.device)
+        return categorical(self.transition(x0, sigma), u)
+
+    def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target (MATH section 5)."""
+        column = self.transition(x0, sigma)
+        return column / column.gather(-1, x[..., None])
+
+    def bridge(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        """q(x_s = · | x_t = x, x0) ∝ P_Δσ[x, ·] P_σs[·, x0], `[..., S]`."""
+        joint = self.likelihood(x, sigma - sigma_next) * self.transition(x0, sigma_next)
+        return joint / joint.sum(-1, keepdim=True)
+
+    def may_move(self, x: Tensor, sigma: Tensor, sigma_next: Tensor, u: Tensor) -> Tensor:
+        """First half of a posterior step, independent of x0: bool, the positions that need a draw of x0."""
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def move(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor, u: Tensor) -> Tensor:
+        """Second half: x_s ~ q(· | x_t = x, x0, it may move) for the positions that `may_move` chose."""
+        return categorical(self.bridge(x, x0, sigma, sigma_next), u)
+
+    def log_jump_rate(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log Σ_{y≠x} Q[x,y] P_σ[y,x0] / P_σ[x,x0] for each x0: `[..., V]`, or `[..., 1]` if it is the same for all.
+
+        The total reverse rate out of x given x0, per unit of σ (MATH section 4, conditional rate).
+        """
+        rates = self.rates_into(x, dtype=sigma.dtype).scatter(-1, x[..., None], 0.0)
+        every = torch.arange(self.vocab_size, device=x.device)
+        columns = self.transition(every.expand(*x.shape, -1), sigma[..., None])
+        into = torch.einsum("...y,...vy->...v", rates, columns)
+        return (into / self.content(self.likelihood(x, sigma))).log()
+
+    def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
+        """The destination y ≠ x of a reverse jump given x0, y ∝ Q[x,y] P_σ[y,x0]: int64."""
+        rates = self.rates_into(x, dtype=sigma.dtype) * self.transition(x0, sigma)
+        return categorical(rates.scatter(-1, x[..., None], 0.0), u)
+
+    # ---- score, denoiser, posterior (MATH sections 3 and 4) ---------------------------------------------------------
+    def _weights(self, log_p: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """p(x0 | xt) / P_σ[x, x0] over S states; 0 where the denoiser is 0."""
+        p = log_p.exp()
+        return self.states(torch.where(p > 0, p / self.content(self.likelihood(x, sigma)), torch.zeros_like(p)))
+
+    def score_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """log s_y = log Σ_x0 p(x0|xt) P_σ[y,x0] / P_σ[x,x0], `[..., S]`, exactly 0 at y = x."""
+        log_s = self.propagate(self._weights(log_p, x, sigma), sigma).log()
+        return log_s.scatter(-1, x[..., None], 0.0)
+
+    def denoiser_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """log p(x0|xt) = log of (exp(−σQ) s)[x0] P_σ[x,x0], negative parts cut: `[..., V]`.
+
+        Ill-conditioned at large σ.
+        """
+        return self.content(self.posterior_from_score(log_s, x, sigma, torch.zeros_like(sigma))).log()
+
+    def posterior_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        """p(x_s = y | xt) = (exp(−ΔσQ) s)[y] P_Δσ[x, y], `[..., S]` (Lou et al. 2024, Tweedie step).
+
+        An imperfect score can make entries negative; they are cut and the rest is normalised.
+        """
+        step = sigma - sigma_next
+        p = (self.propagate(log_s.exp(), -step) * self.likelihood(x, step)).clamp(min=0)
+        return p / p.sum(-1, keepdim=True)
+
+    def posterior_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        """p(x_s = y | xt) = Σ_x0 p(x0|xt) q(y | x, x0), `[..., S]`."""
+        p = self.likelihood(x, sigma - sigma_next) * self.propagate(self._weights(log_p, x, sigma), sigma_next)
+        return p / p.sum(-1, keepdim=True)
+
+    def reverse_rate(self, log_s: Tensor, x: Tensor) -> Tensor:
+        """R(x → y) = Q[x,y] s_y per unit of σ, `[..., S]`; the diagonal makes the row sum to 0."""
+        rates = self.rates_into(x, dtype=log_s.dtype)
+        rates = torch.where(rates > 0, rates * log_s.exp(), torch.zeros_like(rates)).scatter(-1, x[..., None], 0.0)
+        return rates.scatter(-1, x[..., None], -rates.sum(-1, keepdim=True))
+
+    def score_entropy(self, log_s: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        """Σ_{y≠x} Q[x,y] (s_y − r_y log s_y + K(r_y)), K(a) = a (log a − 1): `[...]` nats per unit of σ, ≥ 0.
+
+        Denoising score entropy with the conditional ratio r (Lou et al. 2024, equation 5).
+        """
+        rates = self.rates_into(x, dtype=log_s.dtype).scatter(-1, x[..., None], 0.0)
+        ratio = self.conditional_ratio(x, x0, sigma)
+        cross = torch.where(ratio > 0, ratio * log_s, torch.zeros_like(ratio))
+        terms = log_s.exp() - cross + torch.xlogy(ratio, ratio) - ratio
+        return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
+
+    def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        """KL(q(· | x0) at σ ‖ π) per position, `[...]` nats; infinite on the absorbing process short of σ = ∞."""
+        q = self.transition(x0, sigma)
+        pi = self.stationary(dtype=q.dtype, device=q.device)
+        return (torch.xlogy(q, q) - torch.xlogy(q, pi.expand_as(q))).sum(-1)
+
+    def extra_repr(self) -> str:
+        return f"vocab_size={self.vocab_size}"

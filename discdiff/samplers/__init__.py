@@ -1,0 +1,29 @@
+"""Samplers, one file each. A sampler decides which positions may move, and when; constraints act in the draw of x0."""
+
+from discdiff.samplers.ancestral import Ancestral
+from discdiff.samplers.base import (
+    DEFAULT_STEPS,
+    EventSampler,
+    GridSampler,
+    Level,
+    Sampler,
+    State,
+    noise_levels,
+)
+from discdiff.samplers.euler import Euler
+from discdiff.samplers.first_hitting import FirstHitting
+from discdiff.samplers.ordered import Ordered
+
+__all__ = [
+    "DEFAULT_STEPS",
+    "Ancestral",
+    "Euler",
+    "EventSampler",
+    "FirstHitting",
+    "GridSampler",
+    "Level",
+    "Ordered",
+    "Sampler",
+    "State",
+    "noise_levels",
+]

@@ -1,0 +1,243 @@
+"""What every sampler is: one step over an interval. The loop is in `discdiff.sampling`, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints.base import Constraint
+from discdiff.errors import IncompatibleError
+from discdiff.model import Model
+from discdiff.networks.base import Context
+from discdiff.prediction import Positions, Prediction, positions_of
+from discdiff.processes.absorbing import Absorbing
+from discdiff.randomness import Randomness, categorical, index_rows, uniform
+from discdiff.schedules import Schedule
+
+DEFAULT_STEPS = 128
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a sampler carries from step to step; every tensor has a row axis.
+
+    Attributes:
+        tokens: int64 `[B, L]`; may hold the mask.
+        frozen: bool `[B, L]`: given positions.
+        padding: bool `[B, L]`.
+        labels: int64 `[B]` or None.
+        calls: int64 `[B]`: network evaluations so far.
+        log_weights: float `[B]`: log importance weights, 0 for plain samplers.
+        generator: the randomness of the current step.
+        extras: what one sampler needs beside (an order, a mask fraction).
+    """
+
+    tokens: Tensor
+    frozen: Tensor
+    padding: Tensor
+    labels: Tensor | None
+    calls: Tensor
+    log_weights: Tensor
+    generator: Randomness
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def movable(self) -> Tensor:
+        """bool `[B, L]`: positions that are sampled."""
+        return ~(self.frozen | self.padding)
+
+    def context(self) -> Context:
+        """What the network is shown; masks that mark nothing are left out."""
+        return Context(
+            frozen=self.frozen if bool(self.frozen.any()) else None,
+            padding=self.padding if bool(self.padding.any()) else None,
+            labels=self.labels,
+        )
+
+    def index(self, rows: Tensor) -> State:
+        """The state of some rows, in any order, repeated or not."""
+        return State(
+            self.tokens[rows],
+            self.frozen[rows],
+            self.padding[rows],
+            None if self.labels is None else self.labels[rows],
+            self.calls[rows],
+            self.log_weights[rows],
+            index_rows(self.generator, rows),
+            {name: value[rows] for name, value in self.extras.items()},
+        )
+
+    def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:
+        """Uniform numbers, float64 `[B, L]`, or `[B]` if `per_row`."""
+        shape = tuple(self.tokens.shape[:1]) if per_row else tuple(self.tokens.shape)
+        return uniform(shape, generator=self.generator, purpose=purpose, dtype=torch.float64, device=self.tokens.device)
+
+    def moved(self, where: Positions, tokens: Tensor, prediction: Prediction, **extras: Tensor) -> State:
+        """The state after `tokens` were put at `where`, the prediction's evaluations counted."""
+        return replace(
+            self,
+            tokens=self.tokens.index_put(where, tokens),
+            calls=self.calls + prediction.calls,
+            extras={**self.extras, **extras},
+        )
+
+
+@dataclass(frozen=True)
+class Level:
+    """One interval of diffusion time, from t down to s, with total noise at both ends and its rate at t."""
+
+    t: float
+    s: float
+    sigma: float
+    sigma_next: float
+    noise_rate: float
+
+    @property
+    def last(self) -> bool:
+        """Whether the interval ends at the clean sequence."""
+        return self.sigma_next == 0.0
+
+    def noise(self, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(σ(t), σ(s)) as `[B, 1]` tensors."""
+        shape = (len(state.tokens), 1)
+        return (
+            torch.full(shape, self.sigma, dtype=dtype, device=state.tokens.device),
+            torch.full(shape, self.sigma_next, dtype=dtype, device=state.tokens.device),
+        )
+
+
+def noise_levels(schedule: Schedule, steps: int) -> list[Level]:
+    """`steps` intervals, uniform in t from 1; the last one ends at σ = 0, so steps are network evaluations."""
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64).clamp(min=schedule.t_min)
+    sigma, rate = schedule.total_noise(t).tolist(), schedule.noise_rate(t).tolist()
+    times = t.tolist()
+    times[-1], sigma[-1] = 0.0, 0.0
+    return [Level(times[k], times[k + 1], sigma[k], sigma[k + 1], rate[k]) for k in range(steps)]
+
+
+class Sampler(ABC):
+    """A way back from noise to data.
+
+    Attributes:
+        law: one line: exact, first order in the step, or greedy.
+    """
+
+    law: ClassVar[str]
+
+    def check(self, model: Model, constraint: Constraint) -> None:
+        """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
+
+        Raises:
+            IncompatibleError: got, expected, remedy.
+        """
+        return
+
+    @abstractmethod
+    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
+        """The state ready for the first step, and the intervals to go through."""
+
+    @abstractmethod
+    def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
+        """The state after one interval."""
+
+
+class GridSampler(Sampler):
+    """A sampler over a fixed grid of noise levels: each step is two draws.
+
+    x0 is drawn from the prediction under the constraint, then positions move given that x0. A score-form prediction
+    off the absorbing process steps from `kernel` directly.
+    """
+
+    def check(self, model: Model, constraint: Constraint) -> None:
+        if constraint.restricts_draws and not _draws_clean(model):
+            raise IncompatibleError(
+                "Constraint on the draw of x0",
+                got="a score network off the absorbing process",
+                expected="a model with a denoiser",
+                remedy="Clamp positions only, or train with Denoiser.",
+            )
+
+    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
+        count = DEFAULT_STEPS if steps is None else steps
+        if count < 1:
+            raise IncompatibleError(
+                "steps", got=count, expected="at least 1", remedy="Ask for one network call or more."
+            )
+        return state, noise_levels(model.schedule, count)
+
+    def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
+        sigma, sigma_next = level.noise(state, model.dtype)
+        prediction = model.predict(state.tokens, sigma, state.context())
+        if prediction.has_denoiser:
+            return self.two_draws(prediction, constraint, state, level, sigma, sigma_next)
+        where = positions_of(state.movable)
+        weights = self.kernel(prediction, level, sigma_next, where)
+        return state.moved(where, categorical(weights, state.uniform("move")[where]), prediction)
+
+    @abstractmethod
+    def kernel(self, prediction: Prediction, level: Level, sigma_next: Tensor, where: Positions | None) -> Tensor:
+        """The law of one position's next state given xt, `[N, S]` at `where` (or `[B, L, S]`), without constraint."""
+
+    @abstractmethod
+    def two_draws(
+        self,
+        prediction: Prediction,
+        constraint: Constraint,
+        state: State,
+        level: Level,
+        sigma: Tensor,
+        sigma_next: Tensor,
+    ) -> State:
+        """One step: x0 under the constraint, then the move given x0. Marginally `kernel`, where nothing constrains."""
+
+
+def _draws_clean(model: Model) -> bool:
+    tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).has_denoiser
+
+
+class EventSampler(Sampler):
+    """A sampler of the absorbing process that reveals positions one at a time and chooses its own times."""
+
+    def check(self, model: Model, constraint: Constraint) -> None:
+        if not isinstance(model.process, Absorbing):
+            raise IncompatibleError(
+                f"{type(self).__name__} sampler",
+                got=type(model.process).__name__,
+                expected="the absorbing process",
+                remedy="Use Ancestral or Euler with this process.",
+            )
+
+    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
+        if steps is not None:
+            raise IncompatibleError(
+                f"{type(self).__name__} sampler",
+                got=f"steps={steps}",
+                expected="no steps: it reveals one position a call",
+                remedy="Leave steps out, or use Ancestral to choose the number of calls.",
+            )
+        whole = Level(t=1.0, s=0.0, sigma=model.schedule.ends()[1], sigma_next=0.0, noise_rate=0.0)
+        hidden = state.movable & model.process.active(state.tokens)
+        return state, [whole] * int(hidden.sum(-1).max())
+
+    def reveal(
+        self,
+        model: Model,
+        constraint: Constraint,
+        state: State,
+        chosen: Tensor,
+        fraction: Tensor,
+        **extras: Tensor,
+    ) -> State:
+        """Draw x0 at the `chosen` positions (bool `[B, L]`), the network shown mask fraction `fraction` `[B]`."""
+        low, high = model.schedule.ends()
+        sigma = (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)[:, None]
+        prediction = model.predict(state.tokens, sigma, state.context())
+        where = positions_of(chosen)
+        tokens = constraint.draw(prediction, where, state.uniform("token"))
+        return state.moved(where, tokens, prediction, **extras)

@@ -1,0 +1,38 @@
+"""First-hitting sampling: the absorbing reverse process, simulated event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from discdiff.constraints.base import Constraint
+from discdiff.model import Model
+from discdiff.samplers.base import EventSampler, Level, State
+
+
+class FirstHitting(EventSampler):
+    """λ ← λ u^(1/n) from λ = 1, with n masks left: the mask fraction at which the next one is revealed, at random.
+
+    No time discretisation: with the exact denoiser its law is the data's. One network call a token; rows that are done
+    are not evaluated.
+
+    Zheng et al. 2024, "Masked diffusion models are secretly time-agnostic masked models", section 4.
+    """
+
+    law = "exact"
+
+    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
+        state, levels = super().plan(model, state, steps)
+        fraction = torch.ones(len(state.tokens), dtype=torch.float64, device=state.tokens.device)
+        return replace(state, extras={"mask_fraction": fraction}), levels
+
+    def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
+        hidden = state.movable & model.process.active(state.tokens)
+        left = hidden.sum(-1)
+        fraction = state.extras["mask_fraction"] * state.uniform("time", per_row=True) ** (1 / left.clamp(min=1))
+        # The position: the r-th mask of the row, r uniform among those left.
+        rank = (state.uniform("who", per_row=True) * left).long()
+        chosen = hidden & (hidden.cumsum(-1) - 1 == rank[:, None])
+        return self.reveal(model, constraint, state, chosen, fraction, mask_fraction=fraction)

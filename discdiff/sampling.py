@@ -1,0 +1,115 @@
+"""`sample`: the only loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints.base import Constraint, Unconstrained
+from discdiff.errors import IncompatibleError
+from discdiff.model import Model
+from discdiff.randomness import Randomness, at_step
+from discdiff.samplers.ancestral import Ancestral
+from discdiff.samplers.base import Sampler, State
+from discdiff.sequences import Sequences
+
+OnStep = Callable[[int, int, State], None]
+
+
+@torch.no_grad()
+def sample(
+    model: Model,
+    batch: int,
+    *,
+    length: int | None = None,
+    lengths: Tensor | None = None,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    constraint: Constraint | None = None,
+    labels: Tensor | None = None,
+    generator: Randomness,
+    on_step: OnStep | None = None,
+) -> Sequences:
+    """Generate sequences.
+
+    Args:
+        model: a trained `Diffusion`, or a wrapper of one.
+        batch: B rows.
+        length: tokens in every row; not needed where the constraint fixes it.
+        lengths: int64 `[B]`, tokens in each row, instead of `length`.
+        sampler: how to get from noise to data; `Ancestral()` by default.
+        steps: network calls of a grid sampler; 128 by default.
+        constraint: what the clean sequences must satisfy. It holds with probability one.
+        labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
+        generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
+        on_step: called after each step with (step from 1, number of steps, state).
+
+    Returns:
+        Sequences without masks, with `calls`: the network evaluations of each row.
+
+    Raises:
+        IncompatibleError: lengths, labels, constraint, sampler and model do not fit together.
+        EmptyLanguageError: nothing satisfies the constraint.
+    """
+    sampler = sampler or Ancestral()
+    constraint = constraint or Unconstrained()
+    device, process = model.device, model.process
+    if batch < 1:
+        raise IncompatibleError("batch", got=batch, expected="at least 1", remedy="Ask for one sequence or more.")
+    sizes = _lengths(batch, length, lengths, constraint).to(device)
+    width = int(sizes.max())
+    constraint.check(vocab_size=process.vocab_size, length=width)
+    sampler.check(model, constraint)
+    if labels is not None and labels.shape != (batch,):
+        raise IncompatibleError(
+            "labels", got=f"shape {list(labels.shape)}", expected=f"[{batch}]", remedy="One label a sample."
+        )
+
+    generator = at_step(generator, 0)
+    tokens = process.sample_prior((batch, width), generator=generator, device=device)
+    known, frozen = (value.to(device) for value in constraint.given(batch, width))
+    padding = torch.arange(width, device=device) >= sizes[:, None]
+    tokens = torch.where(frozen, known, tokens).masked_fill(padding, 0)
+    labels = None if labels is None else labels.to(device)
+    zero = torch.zeros(batch, device=device)
+    state = State(tokens, frozen & ~padding, padding, labels, zero.long(), zero, generator)
+    state, plan = sampler.plan(model, state, steps)
+    for k, level in enumerate(plan):
+        state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
+        if on_step is not None:
+            on_step(k + 1, len(plan), state)
+    assert not bool((state.tokens >= process.vocab_size).any()), "a mask was left in the output"
+    return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
+
+
+def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:
+    """int64 `[B]`: the rows' lengths from exactly one source."""
+    if constraint.length is not None and lengths is not None:
+        raise IncompatibleError(
+            "lengths",
+            got="lengths and a constraint that fixes the length",
+            expected="one of the two",
+            remedy="Leave lengths out.",
+        )
+    if lengths is not None:
+        if length is not None or lengths.shape != (batch,) or int(lengths.min()) < 1:
+            raise IncompatibleError(
+                "lengths",
+                got=f"shape {list(lengths.shape)}" + (" and length" if length is not None else ""),
+                expected=f"[{batch}] positive numbers, without length",
+                remedy="Give either length or lengths.",
+            )
+        return lengths
+    if length is None:
+        length = constraint.length
+    if length is None or length < 1:
+        raise IncompatibleError(
+            "length",
+            got=length,
+            expected="a positive number of tokens",
+            remedy="Give length=, lengths= or a template.",
+        )
+    return torch.full((batch,), length, dtype=torch.int64)

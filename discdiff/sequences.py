@@ -1,0 +1,112 @@
+"""`Sequences`: the batch that goes into and comes out of training, likelihoods and samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from discdiff.errors import DiscdiffError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Token sequences of possibly different lengths, one per row.
+
+    Attributes:
+        tokens: int64 `[B, L]`. Positions at or past a row's length are padding; their value is never read.
+        lengths: int64 `[B]`, content tokens per row.
+        labels: int64 `[B]` or None; -1 means unlabelled.
+        ids: int64 `[B]` or None: a number that stays with a row (its index in a data set, say). Counter-based
+            randomness is keyed by it.
+        log_weights: float `[B]` or None: log importance weights of samples.
+        calls: int64 `[B]` or None: network evaluations spent on each row.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor | None = None
+    ids: Tensor | None = None
+    log_weights: Tensor | None = None
+    calls: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
+            raise DiscdiffError(f"tokens: got {self.tokens.dtype} {list(self.tokens.shape)}, expected int64 [B, L]")
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value is not None and value.shape != self.tokens.shape[:1]:
+                raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected [{len(self.tokens)}]")
+        if len(self.lengths) and int(self.lengths.max()) > self.tokens.shape[1]:
+            raise DiscdiffError(f"lengths: got {int(self.lengths.max())}, expected at most {self.tokens.shape[1]}")
+
+    @classmethod
+    def from_lists(
+        cls,
+        rows: Sequence[Sequence[int] | Tensor],
+        *,
+        labels: Iterable[int] | None = None,
+        ids: Iterable[int] | None = None,
+    ) -> Sequences:
+        """Pad rows of tokens to the longest."""
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        tokens = torch.zeros(len(rows), int(lengths.max()) if len(rows) else 0, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
+        optional = {"labels": labels, "ids": ids}
+        return cls(
+            tokens,
+            lengths,
+            **{k: torch.as_tensor(list(v), dtype=torch.int64) for k, v in optional.items() if v is not None},
+        )
+
+    @classmethod
+    def full(cls, tokens: Tensor, **rest: Tensor | None) -> Sequences:
+        """Sequences without padding from int64 `[B, L]`."""
+        return cls(tokens, torch.full((len(tokens),), tokens.shape[1], device=tokens.device), **rest)
+
+    @property
+    def padding(self) -> Tensor:
+        """bool `[B, L]`, True where a position is padding."""
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) >= self.lengths[:, None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens live."""
+        return self.tokens.device
+
+    def lists(self) -> list[list[int]]:
+        """The content tokens of each row."""
+        lengths = self.lengths.tolist()
+        return [row[:length] for row, length in zip(self.tokens.tolist(), lengths, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def _map(self, function: object) -> Sequences:
+        changed = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: function(v) for k, v in changed.items() if v is not None})  # type: ignore[operator]
+
+    def __getitem__(self, rows: Tensor | slice) -> Sequences:
+        """The chosen rows (a slice, an index tensor or a boolean mask)."""
+        return self._map(lambda value: value[rows])
+
+    def to(self, device: torch.device | str) -> Sequences:
+        """The same rows on another device."""
+        return self._map(lambda value: value.to(device))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Sequences]) -> Sequences:
+        """Stack batches of different widths; optional fields must be present in all or in none."""
+        width = max(part.tokens.shape[1] for part in parts)
+        padded = [torch.nn.functional.pad(part.tokens, (0, width - part.tokens.shape[1])) for part in parts]
+        rest: dict[str, Tensor | None] = {}
+        for name in ("labels", "ids", "log_weights", "calls"):
+            values = [getattr(part, name) for part in parts]
+            present = [value for value in values if value is not None]
+            if present and len(present) < len(values):
+                raise DiscdiffError(f"concatenate: {name} is set in {len(present)} of {len(values)} batches")
+            rest[name] = torch.cat(present) if present else None
+        return Sequences(torch.cat(padded), torch.cat([part.lengths for part in parts]), **rest)
