@@ -78,9 +78,10 @@ class Alphabet:
     ) -> UnknownTokenError:
         """The error for the character at a 0-based index."""
         return UnknownTokenError(
-            f"position {index + 1}: {shown(text[index])} is not in the {self.title} alphabet {self.letters}",
+            f"{shown(text[index])} is not in the {self.title} alphabet {self.letters}",
             path=path,
             record=record,
+            column=index + 1,
             remedy=remedy,
         )
 

@@ -20,9 +20,7 @@ _WHITE = " \t\r\n"
 _RANGE = re.compile(r"\s*(-?\d*)\s*(?:-|,|\.\.|:)\s*(\d*)\s*")
 
 
-def constraint(
-    positions: Sequence[Collection[int] | None], vocab_size: int, *, template: str = ""
-) -> Constraint:
+def constraint(positions: Sequence[Collection[int] | None], vocab_size: int, *, template: str = "") -> Constraint:
     """The constraint of a template.
 
     Args:
@@ -35,9 +33,7 @@ def constraint(
     """
     if not positions:
         raise TemplateError("the template has no positions", template=template, remedy="state at least one")
-    sets = [
-        None if allowed is None or len(set(allowed)) == vocab_size else set(allowed) for allowed in positions
-    ]
+    sets = [None if allowed is None or len(set(allowed)) == vocab_size else set(allowed) for allowed in positions]
     if all(allowed is None or len(allowed) == 1 for allowed in sets):
         given = torch.tensor([allowed is not None for allowed in sets])
         return Clamp(torch.tensor([min(allowed) if allowed else 0 for allowed in sets]), given)
@@ -175,9 +171,7 @@ class LetterTemplates:
             here = cursor.at
             if (repeat := self._repeat(cursor)) is not None:
                 if not repeatable:
-                    raise cursor.fault(
-                        "nothing stands before this number", here, "say what repeats, as in N{20}"
-                    )
+                    raise cursor.fault("nothing stands before this number", here, "say what repeats, as in N{20}")
                 result.extend(result[-1:] * (repeat - 1))
                 if len(result) > LONGEST:
                     raise cursor.fault("the template is too long", here, f"at most {LONGEST:,} positions")

@@ -36,6 +36,12 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
+class TextError(DataError):
+    """A byte that is no text; `begins` is the part of its line that stands before it, as far as it is at hand."""
+
+    begins: str = ""
+
+
 def check_file(path: str | Path) -> Path:
     """The path of a file that exists.
 
@@ -47,13 +53,9 @@ def check_file(path: str | Path) -> Path:
         raise DataError("this is a folder", path=path, remedy="name a file in it")
     if not path.exists():
         if not path.parent.is_dir():
-            raise DataError(
-                "no such file", path=path, remedy=f"the folder {path.parent} does not exist either"
-            )
+            raise DataError("no such file", path=path, remedy=f"the folder {path.parent} does not exist either")
         near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-        raise DataError(
-            "no such file", path=path, remedy=f"did you mean {near[0]!r}?" if near else "check the path"
-        )
+        raise DataError("no such file", path=path, remedy=f"did you mean {near[0]!r}?" if near else "check the path")
     return path
 
 
@@ -82,9 +84,7 @@ def open_text(path: str | Path, encoding: str = "utf-8", *, newline: str | None 
     try:
         codec = codecs.lookup(encoding).name
     except LookupError as error:
-        raise DataError(
-            f"{error}", path=path, remedy="name a Python encoding such as 'utf-8' or 'latin-1'"
-        ) from error
+        raise DataError(f"{error}", path=path, remedy="name a Python encoding such as 'utf-8' or 'latin-1'") from error
     try:
         file = path.open("rb")
     except OSError as error:
@@ -93,9 +93,7 @@ def open_text(path: str | Path, encoding: str = "utf-8", *, newline: str | None 
         source, kind = _decompressed(path, file, codec)
         raw = _Checked(source, path, kind, codec)
         if not raw.look():
-            raise DataError(
-                "the file is empty", path=path, remedy="0 bytes of text; check how it was written"
-            )
+            raise DataError("the file is empty", path=path, remedy="0 bytes of text; check how it was written")
     except BaseException:
         file.close()
         raise
@@ -118,9 +116,7 @@ def _decompressed(path: Path, file: io.BufferedReader, codec: str) -> tuple[IO[b
             raise DataError(f"not text: it is {kind}", path=path, remedy=remedy)
     if not found:
         if head.startswith(_UTF16) and not codec.startswith("utf-16"):
-            raise DataError(
-                "byte offset 0: not UTF-8 but UTF-16", path=path, line=1, remedy="pass encoding='utf-16'"
-            )
+            raise DataError("byte offset 0: not UTF-8 but UTF-16", path=path, line=1, remedy="pass encoding='utf-16'")
         return file, None
     if head[12:14] == b"BC" and file.seekable():
         _check_bgzf_end(path, file)
@@ -207,10 +203,11 @@ class _Checked(io.RawIOBase):
         before = self._advance(good)
         offset = self._offset - len(good) + at
         self._ready = good[:before]
-        self._fault = DataError(
+        self._fault = TextError(
             f"byte offset {offset}: {fault}", path=self._path, line=self._line,
             column=offset - self._line_start + 1, remedy=remedy,
         )  # fmt: skip
+        self._fault.begins = good[before:].decode(self._codec, "replace")
 
     def _advance(self, chunk: bytes) -> int:
         r"""Count lines (ended by \n, \r\n or \r); returns how many bytes of the chunk end with a line."""

@@ -47,9 +47,7 @@ def read_table(
     """
     path = check_file(path)
     wanted = {name: values_of(value) for name, value in (where or {}).items()}
-    source = (
-        _Parquet(path) if plain_suffix(path) in (".parquet", ".pq") else _Delimited(path, separator, encoding)
-    )
+    source = _Parquet(path) if plain_suffix(path) in (".parquet", ".pq") else _Delimited(path, separator, encoding)
     with source:
         column = sequence_column or _guess(source.columns, guesses)
         if column is None:
@@ -79,9 +77,7 @@ def read_table(
                 row[label_column] if label_column else None,
             )
             if not sequence:
-                raise source.fault(
-                    f"the sequence (column {column!r}) is empty", line, "fill it in or delete the row"
-                )
+                raise source.fault(f"the sequence (column {column!r}) is empty", line, "fill it in or delete the row")
             kept += 1
             yield Record(sequence, name or None, label or None, place)
         if not kept:
@@ -106,9 +102,7 @@ def _nothing(path: Path, wanted: dict[str, set[str]], seen: dict[str, set[str | 
             asked = " or ".join(sorted(repr(value) for value in values))
             return DataError(f"no row has {name} = {asked}", path=path, remedy=f"values found: {found}")
     if wanted and any(seen.values()):
-        return DataError(
-            f"no row satisfies all of where = {sorted(wanted)}", path=path, remedy="ask for less"
-        )
+        return DataError(f"no row satisfies all of where = {sorted(wanted)}", path=path, remedy="ask for less")
     return DataError("the table has a header and no rows (0 records)", path=path)
 
 
@@ -155,9 +149,7 @@ class _Delimited:
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
             message = 'a quote (") is opened and never closed' if unclosed else f"not well-formed: {error}"
-            raise self.fault(
-                message, begun, "close it, or double each quote that is part of the text"
-            ) from error
+            raise self.fault(message, begun, "close it, or double each quote that is part of the text") from error
 
     @property
     def line(self) -> int:
@@ -166,9 +158,7 @@ class _Delimited:
     def _check_columns(self) -> None:
         twice = sorted({name for name in self.columns if name and self.columns.count(name) > 1})
         if twice:
-            raise self.fault(
-                f"column {twice[0]!r} occurs {self.columns.count(twice[0])} times", 1, "rename one"
-            )
+            raise self.fault(f"column {twice[0]!r} occurs {self.columns.count(twice[0])} times", 1, "rename one")
 
     def rows(self, columns: list[str]) -> Iterator[Row]:
         where = [(name, self.columns.index(name)) for name in columns]
@@ -212,9 +202,7 @@ class _Parquet:
             self._file: Any = parquet.ParquetFile(path)
         except (OSError, ValueError) as error:  # pyarrow's errors are kin of both
             first = str(error).splitlines()[0]
-            raise DataError(
-                f"cannot be read as Parquet: {first}", path=path, remedy="write the file again"
-            ) from error
+            raise DataError(f"cannot be read as Parquet: {first}", path=path, remedy="write the file again") from error
         self.columns = list(self._file.schema_arrow.names)
 
     def __enter__(self) -> _Parquet:
@@ -228,9 +216,7 @@ class _Parquet:
         for name in columns:
             kind = self._file.schema_arrow.field(name).type
             if types.is_nested(kind) or types.is_binary(kind):
-                raise DataError(
-                    f"column {name!r} holds {kind}, not text", path=self.path, remedy="store strings"
-                )
+                raise DataError(f"column {name!r} holds {kind}, not text", path=self.path, remedy="store strings")
         row = 0
         for batch in self._file.iter_batches(batch_size=4096, columns=columns):
             for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):

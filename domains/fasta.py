@@ -1,0 +1,212 @@
+"""FASTA and FASTQ: a reader that says what is wrong where, and a writer."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TextIO
+
+from discdiff.data.files import TextError, open_text
+from discdiff.domain import Record
+from discdiff.errors import DataError
+
+Lines = Iterator[tuple[int, str]]
+_ATTRIBUTE = re.compile(r"(\S+?)=(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record of a sequence file, unchecked but for its form.
+
+    Attributes:
+        sequence: the letters as they stand, without white space.
+        title: the header line without its mark.
+        line: 1-based line of the header.
+        place: 1-based number of the record.
+    """
+
+    sequence: str
+    title: str
+    line: int
+    place: int
+
+    @property
+    def name(self) -> str | None:
+        """The first word of the title."""
+        return self.title.split(maxsplit=1)[0] if self.title else None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The `key=value` words of the title."""
+        return dict(_ATTRIBUTE.findall(self.title))
+
+
+def read_entries(path: str | Path, *, format: str | None = None, encoding: str = "utf-8") -> Iterator[Entry]:  # noqa: A002
+    """Records of a sequence file.
+
+    Args:
+        path: the file, plain or compressed.
+        format: `fasta`, `fastq`, `genbank`, `stockholm`, or `lines` (one sequence a line); None goes by the
+            first line (and never takes `lines`).
+        encoding: of the file.
+
+    Raises:
+        DataError: with file and line: no header, a record without a sequence, a damaged FASTQ record; no record.
+
+    Warns:
+        At the end, of records without a name and of names that occur more than once, with their numbers.
+    """
+    with open_text(path, encoding) as stream:
+        lines: Lines = enumerate(stream, start=1)
+        first = next(((number, line) for number, line in lines if line.strip()), None)
+        if first is None:
+            raise DataError("no records: every line is blank", path=path)
+        found = format or sniff(first[1])
+        lines = chain([first], lines)
+        if found in ("genbank", "stockholm"):
+            from domains.flatfiles import read_flat
+
+            entries = read_flat(path, found, encoding)
+        elif found == "lines":
+            entries = (
+                Entry("".join(line.split()), "", number, place)
+                for place, (number, line) in enumerate(((n, x) for n, x in lines if x.strip()), start=1)
+            )
+        else:
+            entries = _fastq(path, lines) if found == "fastq" else _fasta(path, lines)
+        yield from _counted(path, entries, names=found != "lines")
+
+
+def sniff(line: str) -> str:
+    """The format that a file's first line tells; FASTA if it tells none."""
+    if line.startswith("@"):
+        return "fastq"
+    if line.startswith("LOCUS"):
+        return "genbank"
+    return "stockholm" if line.startswith("# STOCKHOLM") else "fasta"
+
+
+def _counted(path: str | Path, entries: Iterable[Entry], *, names: bool) -> Iterator[Entry]:
+    seen: set[str] = set()
+    count, nameless, repeated, first = 0, 0, 0, ""
+    for entry in entries:
+        count += 1
+        if not (name := entry.name):
+            nameless += 1
+        elif name in seen:
+            repeated, first = repeated + 1, first or name
+        else:
+            seen.add(name)
+        yield entry
+    if nameless and names:
+        warnings.warn(f"{path}: {nameless} of {count} records have no name; they go by number", stacklevel=3)
+    if repeated:
+        warnings.warn(
+            f"{path}: {repeated} of {count} records repeat the name of an earlier one (first: {first!r})", stacklevel=3
+        )
+
+
+def _fasta(path: str | Path, lines: Lines) -> Iterator[Entry]:
+    place, start, title = 0, 0, ""
+    parts: list[str] = []
+
+    def entry() -> Entry:
+        sequence = "".join(parts)
+        if not sequence:
+            name = title.split(maxsplit=1)[0] if title else place
+            raise DataError(
+                "a record without a sequence", path=path, record=name, line=start,
+                remedy="fill it in or delete the header",
+            )  # fmt: skip
+        return Entry(sequence, title, start, place)
+
+    try:
+        for number, line in lines:
+            if line.startswith(">"):
+                if place:
+                    yield entry()
+                place, start, title, parts = place + 1, number, line[1:].strip(), []
+            elif (text := line.strip()) and not place:
+                raise _no_header(path, number, text)
+            elif text:
+                parts.append("".join(text.split()))
+    except TextError as fault:
+        if not place or fault.begins.startswith(">"):
+            raise
+        done = sum(map(len, parts))
+        raise DataError(
+            fault.message, path=path, record=title.split(maxsplit=1)[0] if title else place, line=fault.line,
+            column=done + (fault.column or 1), remedy=fault.remedy,
+        ) from fault  # fmt: skip
+    yield entry()
+
+
+def _no_header(path: str | Path, number: int, text: str) -> DataError:
+    start = text[:20] + ("..." if len(text) > 20 else "")
+    if text.startswith(";"):
+        remedy = "comment lines are not part of FASTA: delete them"
+    elif "\t" in text or "," in text:
+        remedy = "a table? give it the suffix .tsv or .csv"
+    else:
+        remedy = "give each sequence a header line '>name'; for one sequence a line pass format='lines'"
+    return DataError(f"expected '>' at the start of a record, got {start!r}", path=path, line=number, remedy=remedy)
+
+
+def _fastq(path: str | Path, lines: Lines) -> Iterator[Entry]:
+    def following(what: str, name: object, line: int) -> tuple[int, str]:
+        number, text = next(lines, (0, ""))
+        if not number:
+            raise DataError(
+                f"truncated: the file ends before the {what}", path=path, record=name, line=line,
+                remedy="copy or download it again",
+            )  # fmt: skip
+        return number, text.strip()
+
+    place = 0
+    for start, header in lines:
+        if not header.strip():
+            continue
+        place += 1
+        if not header.startswith("@"):
+            raise DataError(
+                f"expected '@' at the start of record {place}, got {header.strip()[:20]!r}", path=path, line=start,
+                remedy="FASTQ has four lines a record: @name, sequence, +, quality",
+            )  # fmt: skip
+        title = header[1:].strip()
+        name = title.split(maxsplit=1)[0] if title else place
+        number, sequence = following("sequence", name, start)
+        if not sequence:
+            raise DataError("a record without a sequence", path=path, record=name, line=number)
+        number, plus = following("line '+'", name, start)
+        if not plus.startswith("+"):
+            raise DataError(
+                f"expected '+' after the sequence, got {plus[:20]!r}", path=path, record=name, line=number,
+                remedy="sequences that run over several lines are not supported in FASTQ",
+            )  # fmt: skip
+        number, quality = following("quality", name, start)
+        if len(quality) != len(sequence):
+            raise DataError(
+                f"{len(quality)} quality characters for {len(sequence)} bases", path=path, record=name, line=number,
+                remedy="the record is damaged or truncated; copy or download the file again",
+            )  # fmt: skip
+        yield Entry(sequence, title, start, place)
+
+
+def write_fasta(records: Iterable[Record], stream: TextIO, *, width: int = 60) -> None:
+    """Write records as FASTA, `width` letters a line; nameless ones are numbered, labels stand as `label=...`.
+
+    Raises:
+        DataError: a name with a line break.
+    """
+    for place, record in enumerate(records, start=1):
+        title = record.name or f"sequence_{record.place or place}"
+        if record.label is not None:
+            title += f" label={record.label}"
+        if len(title.splitlines()) > 1:
+            raise DataError("a name with a line break cannot be a FASTA header", record=place, remedy="rename it")
+        lines = [record.sequence[i : i + width] for i in range(0, len(record.sequence), width)]
+        stream.write("\n".join([f">{title}", *lines]) + "\n")
