@@ -1,1 +1,7 @@
 """Data sets, loaders and readers of files."""
+
+from discdiff.data.batches import Batch, BatchLoader, LengthBuckets, evaluation_batches
+from discdiff.data.dataset import SequenceDataset
+from discdiff.data.lengths import LengthModel
+
+__all__ = ["Batch", "BatchLoader", "LengthBuckets", "LengthModel", "SequenceDataset", "evaluation_batches"]
