@@ -20,10 +20,11 @@ from discdiff.model import Diffusion
 from discdiff.networks.base import Network
 from discdiff.parameterizations import Parameterization
 from discdiff.processes.base import Process
+from discdiff.samplers.base import Sampler
 from discdiff.schedules import Schedule
 
 # The only kinds of object that a description may name.
-PARTS: tuple[type, ...] = (Diffusion, Network, Process, Schedule, Parameterization)
+PARTS: tuple[type, ...] = (Diffusion, Network, Process, Schedule, Parameterization, Sampler)
 KEYS = {"class_path", "init_args"}
 
 

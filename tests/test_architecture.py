@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"model"},
     {"losses", "samplers", "constraints", "guidance"},
     {"sampling", "likelihood"},
-    {"domain", "metrics", "data", "description", "configuration", "training", "interop", "pipeline"},
+    {"domain", "metrics", "data", "description", "configuration", "run_folder", "training", "interop", "pipeline"},
     {"experiment"},
     {"cli", "__main__"},
 ]

@@ -1,0 +1,196 @@
+"""Run folders: a trained model with all that it needs, as files that can be read anywhere and are checked when read.
+
+    domain.json, tokenizer.json   the domain and its vocabulary
+    model.safetensors             weights
+    model.json                    format version, the model's description, lengths, labels, sha256 of the files above
+
+Nothing in a run folder is ever unpickled. Files are replaced whole; `model.json` comes last, so that what it vouches
+for is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from discdiff import __version__
+from discdiff.data.lengths import LengthModel
+from discdiff.description import build, describe
+from discdiff.domain import Domain
+from discdiff.errors import CheckpointError, DiscdiffError
+from discdiff.model import Diffusion
+
+FORMAT_VERSION = 1
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+_KEYS = {
+    "format_version",
+    "discdiff",
+    "model",
+    "lengths",
+    "max_length",
+    "label_names",
+    "parameters",
+    "sampling",
+    "sha256",
+}
+
+
+@dataclass
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        model: with its weights, in evaluation mode.
+        domain: strings to tokens and back.
+        lengths: how long samples are.
+        max_length: content tokens in the longest sequence that the model was trained for.
+        label_names: the classes in the order of their numbers, or None.
+        sampling: defaults of `Pipeline.sample`: sampler, steps, temperature.
+    """
+
+    model: Diffusion
+    domain: Domain
+    lengths: LengthModel
+    max_length: int
+    label_names: list[str] | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+def save_run(run: Run, folder: str | Path) -> None:
+    """Write a run folder, or bring one up to date; other files in it stay."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        fresh = Path(name)
+        run.domain.save(fresh)
+        weights = {name: value.detach().cpu().contiguous() for name, value in run.model.state_dict().items()}
+        save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        files = sorted(path.name for path in fresh.iterdir())
+        saved = {
+            "format_version": FORMAT_VERSION,
+            "discdiff": __version__,
+            "model": describe(run.model),
+            "lengths": run.lengths.to_json(),
+            "max_length": run.max_length,
+            "label_names": run.label_names,
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "sampling": run.sampling,
+            "sha256": {file: sha256(fresh / file) for file in files},
+        }
+        (fresh / MODEL_FILE).write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        for file in [*files, MODEL_FILE]:
+            _sync(fresh / file)
+            (fresh / file).replace(folder / file)
+    _sync(folder)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, after a check of its version, keys and checksums.
+
+    Raises:
+        CheckpointError: one sentence on what is missing, damaged, or of another version.
+    """
+    folder = Path(folder)
+    saved = _read_model_file(folder)
+    for file, expected in saved["sha256"].items():
+        if Path(file).name != file or not (folder / file).is_file():
+            raise CheckpointError(f"{folder / file}: missing; {MODEL_FILE} names it. Copy the whole run folder.")
+        if sha256(folder / file) != expected:
+            raise CheckpointError(
+                f"{folder / file}: damaged (its sha256 is not the one in {MODEL_FILE}). Copy it again."
+            )
+    if WEIGHTS_FILE not in saved["sha256"]:
+        raise CheckpointError(f"{folder / MODEL_FILE}: names no {WEIGHTS_FILE}")
+    try:
+        model = build(saved["model"], Diffusion)
+        lengths = LengthModel.from_json(saved["lengths"])
+    except DiscdiffError as error:
+        raise CheckpointError(f"{folder / MODEL_FILE}: {error}") from error
+    _load_weights(model, folder / WEIGHTS_FILE)
+    domain = Domain.load(folder)
+    content = model.process.vocab_size - (lengths.end is not None)
+    if domain.vocab_size != content:
+        raise CheckpointError(
+            f"{folder}: the domain has {domain.vocab_size} tokens, the model {content}; the files are of different runs"
+        )
+    return Run(model.eval(), domain, lengths, saved["max_length"], saved["label_names"], saved["sampling"])
+
+
+def _read_model_file(folder: Path) -> dict[str, Any]:
+    path = folder / MODEL_FILE
+    if not folder.is_dir():
+        what = "a file, not a run folder" if folder.exists() else "no such run folder"
+        raise CheckpointError(f"{folder}: {what}. Give the folder that `discdiff train` wrote.")
+    if not path.is_file():
+        unfinished = (folder / "checkpoints").is_dir()
+        remedy = "Give the folder that `discdiff train` wrote."
+        if unfinished:
+            remedy = "Training was cut short: go on with `discdiff train … --resume`."
+        raise CheckpointError(f"{folder}: has no {MODEL_FILE}. {remedy}")
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged: not JSON ({error})") from error
+    saved: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
+    version = saved.get("format_version")
+    if not isinstance(version, int):
+        raise CheckpointError(f"{path}: damaged: no format_version")
+    if version != FORMAT_VERSION:
+        newer = f" discdiff {saved.get('discdiff')} wrote it; update discdiff." if version > FORMAT_VERSION else ""
+        raise CheckpointError(f"{path}: format version {version}, this discdiff reads {FORMAT_VERSION}.{newer}")
+    if set(saved) != _KEYS:
+        odd = sorted(set(saved) ^ _KEYS)
+        raise CheckpointError(f"{path}: damaged: keys missing or unknown: {', '.join(odd)}")
+    kinds: dict[str, Any] = {"sha256": dict, "lengths": dict, "sampling": dict, "max_length": int}
+    for key, kind in kinds.items():
+        if not isinstance(saved[key], kind):
+            raise CheckpointError(f"{path}: damaged: {key} is {saved[key]!r}")
+    return saved
+
+
+def _load_weights(model: Diffusion, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    expected = model.state_dict()
+    odd = sorted(set(weights) ^ set(expected))
+    if odd:
+        raise CheckpointError(f"{path}: weights missing or unknown: {', '.join(odd[:4])} ({len(odd)} in all)")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {list(value.shape)}, the model's is {list(expected[name].shape)}"
+            )
+    model.load_state_dict(weights, assign=False)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder onto the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+__all__ = ["FORMAT_VERSION", "MODEL_FILE", "WEIGHTS_FILE", "Run", "load_run", "save_run", "sha256"]
