@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
@@ -37,6 +38,21 @@ class Parameterization(ABC):
     @abstractmethod
     def encode(self, prediction: Prediction) -> Tensor:
         """The inverse of `predict`: the logits `[B, L, outputs]` of a network that would say exactly this."""
+
+    def encode_denoiser(
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, log_denoiser: Tensor
+    ) -> Tensor:
+        """The logits `[B, L, outputs]` of a network that knows log p(x0 | xt), `[B, L, V]`."""
+        return self.encode(
+            DenoiserPrediction(
+                process,
+                tokens,
+                sigma,
+                frozen,
+                log_p=lambda where: log_denoiser if where is None else log_denoiser[where],
+                calls=lambda: torch.zeros(len(tokens), dtype=torch.int64),
+            )
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

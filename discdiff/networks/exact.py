@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from discdiff.errors import DiscdiffError
 from discdiff.networks.base import Context, Network
-from discdiff.parameterizations import Parameterization
-from discdiff.prediction import DenoiserPrediction
 from discdiff.processes.base import Process
+
+if TYPE_CHECKING:
+    from discdiff.parameterizations import Parameterization
 
 
 class Exact(Network):
@@ -53,10 +56,8 @@ class Exact(Network):
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
         self.num_outputs = parameterization.num_outputs(process)
-        self._process, self._parameterization = (
-            [process],
-            parameterization,
-        )  # listed: no second owner of the module
+        self._process = [process]  # in a list: the network is no second owner of the module
+        self._parameterization = parameterization
 
     def log_posterior(self, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> Tensor:
         """log p(x0_i | xt), float64 `[B, L, V]`."""
@@ -74,15 +75,8 @@ class Exact(Network):
 
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
         noise = torch.ones(len(tokens), 1, dtype=torch.float64) if sigma is None else sigma.double()
-        exact = DenoiserPrediction(
-            self._process[0],
-            tokens,
-            noise,
-            context.frozen,
-            log_p=lambda where: self.log_posterior(tokens, noise, context.frozen),
-            calls=lambda: torch.zeros(len(tokens), dtype=torch.int64),
-        )
-        return self._parameterization.encode(exact)
+        log_denoiser = self.log_posterior(tokens, noise, context.frozen)
+        return self._parameterization.encode_denoiser(self._process[0], tokens, noise, context.frozen, log_denoiser)
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden
