@@ -28,6 +28,7 @@ def read_table(
     guesses: Collection[str] = GUESSES,
     separator: str | None = None,
     encoding: str = "utf-8",
+    lists: bool = False,
 ) -> Iterator[Record]:
     """Records of a table with a header row, one a row.
 
@@ -40,14 +41,17 @@ def read_table(
         guesses: names that a column of sequences may have, in upper or lower case.
         separator: the character between columns; None goes by the file's name, then by its header.
         encoding: of a text file.
+        lists: take Parquet columns of lists, as their items with spaces between.
 
     Raises:
         DataError: with file and line: a column that is missing or occurs twice, a row with too many or
             too few cells, an unclosed quote, an empty sequence; no row at all, or none that `where` keeps.
     """
     path = check_file(path)
-    wanted = {name: values_of(value) for name, value in (where or {}).items()}
-    source = _Parquet(path) if plain_suffix(path) in (".parquet", ".pq") else _Delimited(path, separator, encoding)
+    wanted = {name: accepted_values(value) for name, value in (where or {}).items()}
+    source = (
+        _Parquet(path, lists) if plain_suffix(path) in (".parquet", ".pq") else _Delimited(path, separator, encoding)
+    )
     with source:
         column = sequence_column or _guess(source.columns, guesses)
         if column is None:
@@ -84,7 +88,7 @@ def read_table(
             raise _nothing(path, wanted, seen)
 
 
-def values_of(value: object) -> set[str]:
+def accepted_values(value: object) -> set[str]:
     """The texts that a value of `where` accepts."""
     many = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
     return {str(one) for one in many}
@@ -195,8 +199,8 @@ class _Delimited:
 class _Parquet:
     """Parquet, a batch of rows at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lists: bool) -> None:
+        self.path, self._lists = path, lists
         parquet = require("pyarrow.parquet")
         try:
             self._file: Any = parquet.ParquetFile(path)
@@ -215,19 +219,26 @@ class _Parquet:
         types = require("pyarrow.types")
         for name in columns:
             kind = self._file.schema_arrow.field(name).type
-            if types.is_nested(kind) or types.is_binary(kind):
+            listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+            if types.is_binary(kind) or (types.is_nested(kind) and not (listed and self._lists)):
                 raise DataError(f"column {name!r} holds {kind}, not text", path=self.path, remedy="store strings")
         row = 0
         for batch in self._file.iter_batches(batch_size=4096, columns=columns):
             for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 row += 1
-                yield row, {n: None if c is None else str(c) for n, c in zip(columns, cells, strict=True)}
+                yield row, {n: _text(c) for n, c in zip(columns, cells, strict=True)}
 
     def fault(self, message: str, line: int, remedy: str) -> DataError:
         return DataError(message, path=self.path, record=line, remedy=remedy)
 
     def missing(self, message: str, names: Collection[str], option: str) -> DataError:
         return _missing(self.path, message, names, option, self.columns)
+
+
+def _text(cell: Any) -> str | None:
+    if isinstance(cell, list):
+        return " ".join(map(str, cell))
+    return None if cell is None else str(cell)
 
 
 def _missing(path: Path, message: str, names: Collection[str], option: str, columns: list[str]) -> DataError:

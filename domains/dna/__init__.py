@@ -1,0 +1,5 @@
+"""DNA: sequences of A, C, G and T."""
+
+from domains.dna.domain import DNA
+
+__all__ = ["DNA"]

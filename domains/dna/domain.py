@@ -1,0 +1,88 @@
+"""The DNA domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from domains.letters import Gaps, Letters, OnUnknown
+
+# Nomenclature of IUPAC-IUB, Nucleic Acids Res. 13:3021 (1985)
+IUPAC = {
+    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
+URACIL = {"U": "T"}
+
+
+class DNA(Letters):
+    """Sequences of A, C, G and T; the order is that of the tokens.
+
+    Templates state one base a position in IUPAC codes: `N{20}TATAWAW N{30} ATG`. `[AC]` is one of these, `[^G]` any
+    but this, `W{7}` seven of these; `_` is N; spaces are ignored and so is case. U is T.
+
+    >>> dna = DNA()
+    >>> dna.encode("acgt"), dna.decode([3, 2, 1, 0])
+    ([0, 1, 2, 3], 'TGCA')
+    >>> dna.template("N{20}TATAWAW N{30} ATG").length
+    60
+
+    Args:
+        on_unknown: `error`, `skip`, `split` or `random`, for N and all else that is no base; see `Letters`.
+        gaps: `error`, `drop` or `keep`; see `Letters`.
+        rna: read U as T.
+        min_length: the shortest valid sequence.
+        max_length: the longest valid sequence, or None.
+        streams: cut files (chromosomes) into blocks of the model's length.
+    """
+
+    name = "dna"
+    unit = "base"
+    letters = "ACGT"
+    codes = IUPAC
+    aliases = URACIL
+    title = "DNA"
+
+    def __init__(
+        self,
+        on_unknown: OnUnknown = "error",
+        gaps: Gaps = "error",
+        rna: bool = False,
+        min_length: int = 1,
+        max_length: int | None = None,
+        streams: bool = False,
+    ) -> None:
+        super().__init__(on_unknown, gaps, min_length, max_length, streams)
+        self.rna = rna
+        if rna:
+            self._translation |= {ord("U"): "T", ord("u"): "T"}
+
+    def options(self) -> dict[str, Any]:
+        return super().options() | {"rna": self.rna}
+
+    def _remedy(self, character: str) -> str:
+        if character == "U":
+            return "RNA? rna=True reads U as T"
+        if character in "EFILPQJOXZ":
+            return "a protein? use the domain 'protein'"
+        return super()._remedy(character)
+
+    def metrics(
+        self, samples: Sequence[str], *, reference: Sequence[str] | None = None, training: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """`basic_metrics`, GC content (`gc`) and distances of k-mers (`kmers`); see `domains.dna.metrics`."""
+        from domains.dna.metrics import gc_metrics, kmer_metrics
+
+        result = super().metrics(samples, reference=reference, training=training)
+        result["gc"] = gc_metrics(self, samples, reference)
+        if reference is not None:
+            result["kmers"] = kmer_metrics(self, samples, reference)
+        return result
+
+    def plots(
+        self, folder: Path, samples: Sequence[str], *, reference: Sequence[str] | None = None
+    ) -> Mapping[str, Path]:
+        from domains.dna.plots import plot_dna
+
+        return plot_dna(self, folder, samples, reference)

@@ -1,0 +1,272 @@
+"""`Letters`: what DNA and proteins have in common: one letter a token, FASTA, codes for several letters, gaps."""
+
+from __future__ import annotations
+
+import string
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TextIO, get_args
+
+import numpy as np
+
+from discdiff.constraints import Constraint
+from discdiff.data.files import accepted_values, plain_suffix, read_table
+from discdiff.domain import Domain, Record
+from discdiff.errors import ConfigError, DataError, UnknownTokenError
+from domains.alphabet import Alphabet, shown
+from domains.fasta import read_entries, write_fasta
+from domains.templates import LetterTemplates
+
+OnUnknown = Literal["error", "skip", "split", "random"]
+Gaps = Literal["error", "drop", "keep"]
+FORMATS = ("fasta", "fastq", "genbank", "stockholm", "lines", "table")
+_TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
+# ASCII only: str.upper() turns 'ß' into two residues
+_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_BLANK = {ord(c): None for c in string.whitespace}
+_GAPS = "-."
+
+
+class Letters(Domain):
+    """An alphabet of letters in which biologists write sequences.
+
+    Normalisation, recorded by the options: white space goes, lower case (soft masking) becomes upper case.
+
+    Args:
+        on_unknown: what to do with a character outside the alphabet. `error`: refuse it, naming record and position;
+            `skip`: leave the record out; `split`: cut the record there, into `name:start-end`; `random`: take one of
+            the letters that an ambiguity code stands for, drawn by a hash of the sequence (the same on every run), and
+            refuse what is no such code. Whatever is not refused is counted, and the counts are given in a warning.
+        gaps: `-` and `.` of alignments: `error`: as any unknown character; `drop`: take them out; `keep`: the gap is
+            one more letter, `-`.
+        min_length: the shortest valid sequence.
+        max_length: the longest valid sequence, or None.
+        streams: cut files into blocks of the model's length, as for chromosomes.
+
+    Raises:
+        ConfigError: an unknown policy, or lengths that no sequence has.
+    """
+
+    letters: ClassVar[str]
+    codes: ClassVar[Mapping[str, str]]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    title: ClassVar[str]
+    blanks: ClassVar[str] = string.whitespace
+    prosite: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        on_unknown: OnUnknown = "error",
+        gaps: Gaps = "error",
+        min_length: int = 1,
+        max_length: int | None = None,
+        streams: bool = False,
+    ) -> None:
+        for option, value, kind in (("on_unknown", on_unknown, OnUnknown), ("gaps", gaps, Gaps)):
+            if value not in get_args(kind):
+                raise ConfigError(f"{option}: got {value!r}, expected one of {', '.join(map(repr, get_args(kind)))}")
+        if min_length < 1 or (max_length is not None and max_length < min_length):
+            raise ConfigError(f"got min_length={min_length} and max_length={max_length}, expected 1 <= min <= max")
+        self.on_unknown, self.gaps, self.streams = on_unknown, gaps, streams
+        self.min_length, self.max_length = min_length, max_length
+        self.alphabet = Alphabet(self.letters + ("-" if gaps == "keep" else ""), self.title)
+        self._translation: dict[int, int | str | None] = {**_UPPER, **_BLANK}
+        for gap in _GAPS if gaps != "error" else "":
+            self._translation[ord(gap)] = None if gaps == "drop" else "-"
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "on_unknown": self.on_unknown,
+            "gaps": self.gaps,
+            "min_length": self.min_length,
+            "max_length": self.max_length,
+            "streams": self.streams,
+        }
+
+    # ---- tokens -----------------------------------------------------------------------------------------------------
+    @property
+    def vocab_size(self) -> int:
+        return len(self.alphabet)
+
+    def normalized(self, sequence: str) -> str:
+        """The sequence in upper case, without white space, gaps as the option says."""
+        return sequence.translate(self._translation)
+
+    def encode(self, sequence: str, *, record: object | None = None) -> list[int]:
+        text = self.normalized(sequence)
+        tokens = self.alphabet.lookup(text)
+        if text and tokens.max() >= len(self.alphabet):
+            text = self._drawn(text) if self.on_unknown == "random" else text
+            if (index := self.alphabet.first_unknown(text)) is not None:
+                raise self._unknown(sequence, text, index, record=record)
+            tokens = self.alphabet.lookup(text)
+        result: list[int] = tokens.tolist()
+        return result
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self.alphabet.decode(tokens)
+
+    def symbols(self, tokens: Sequence[int]) -> list[str]:
+        return self.alphabet.symbols(tokens)
+
+    def units(self, sequence: str) -> int:
+        return len(self.normalized(sequence))
+
+    def save_tokenizer(self, folder: Path) -> None:
+        self.alphabet.save_tokenizer(folder)
+
+    # ---- characters outside the alphabet ----------------------------------------------------------------------------
+    def _drawn(self, text: str) -> str:
+        """The text with each ambiguity code replaced by one of its letters."""
+        random = np.random.default_rng(zlib.crc32(text.encode()))
+        return "".join(
+            c if c in self.alphabet or c not in self.codes else self.codes[c][random.integers(len(self.codes[c]))]
+            for c in text
+        )
+
+    def _unknown(
+        self, sequence: str, text: str, index: int, *, path: object | None = None, record: object | None = None
+    ) -> UnknownTokenError:
+        # the position in the sequence as it stands, before anything was taken out of it
+        kept = [i for i, c in enumerate(sequence) if self._translation.get(ord(c), c) is not None]
+        return UnknownTokenError(
+            f"{shown(sequence[kept[index]])} is not in the {self.title} alphabet {self.alphabet.letters}",
+            path=path, record=record, column=kept[index] + 1, remedy=self._remedy(text[index]),
+        )  # fmt: skip
+
+    def _remedy(self, character: str) -> str:
+        if character in _GAPS:
+            return "an alignment? gaps='drop' takes the gaps out, gaps='keep' makes them a letter"
+        if character in self.codes:
+            return "on_unknown='skip' leaves such records out, 'split' cuts them there, 'random' draws a letter"
+        return "correct the file, or leave such records out with on_unknown='skip'"
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+    def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
+        """Records of a FASTA, FASTQ, GenBank, Stockholm, CSV, TSV or Parquet file, normalised.
+
+        The columns of FASTA are the `key=value` words of its headers, for `label_column` and `where`.
+
+        Args:
+            path: the file, plain or compressed.
+            **options: `format` (of `FORMATS`; told by name and first line if absent), `encoding`, `sequence_column`,
+                `label_column`, `name_column`, `where`, `separator`.
+
+        Raises:
+            DataError: see `discdiff.data.files` and `domains.fasta`.
+            UnknownTokenError: a character outside the alphabet, where `on_unknown` is `error`.
+            ConfigError: an unknown format.
+        """
+        kind = options.pop("format", None) or ("table" if plain_suffix(path) in _TABLES else None)
+        if kind not in (None, *FORMATS):
+            raise ConfigError(f"format: got {kind!r}, expected one of {', '.join(FORMATS)}")
+        if kind == "table":
+            return self._checked(path, ((record, None) for record in read_table(path, **options)))
+        return self._checked(path, _records(path, kind, **options))
+
+    def write(self, records: Iterable[Record], stream: TextIO) -> None:
+        write_fasta(records, stream)
+
+    def _checked(self, path: str | Path, records: Iterable[tuple[Record, int | None]]) -> Iterator[Record]:
+        total = changed = kept = 0
+        first: UnknownTokenError | None = None
+        for record, line in records:
+            total += 1
+            text = self.normalized(record.sequence)
+            if not text:
+                raise DataError("the sequence is empty", path=path, record=record.title, line=line)
+            index = self.alphabet.first_unknown(text)
+            pieces = [Record(text, record.name, record.label, record.place)]
+            if index is not None:
+                fault = self._unknown(record.sequence, text, index, path=path, record=record.title)
+                first, changed = first or fault, changed + 1
+                pieces = self._resolved(pieces[0], fault)
+            kept += len(pieces)
+            yield from pieces
+        if changed:
+            done = {"skip": "left out", "split": "cut", "random": "filled at random"}[self.on_unknown]
+            said = f"{path}: {changed} of {total} records {done} for characters outside {self.alphabet.letters}"
+            assert first is not None
+            said += f" (first: record {first.record}, position {first.column}: {first.message.split(' is ')[0]})"
+            if not kept:
+                raise DataError(f"no record is left: {said}", remedy="is this the right domain?")
+            warnings.warn(said, stacklevel=2)
+
+    def _resolved(self, record: Record, fault: UnknownTokenError) -> list[Record]:
+        if self.on_unknown == "skip":
+            return []
+        if self.on_unknown == "split":
+            known = self.alphabet.lookup(record.sequence) < len(self.alphabet)
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
+            return [
+                Record(record.sequence[a:b], f"{record.title}:{a + 1}-{b}", record.label, record.place)
+                for a, b in edges.reshape(-1, 2).tolist()
+            ]
+        text = self._drawn(record.sequence) if self.on_unknown == "random" else record.sequence
+        if self.alphabet.first_unknown(text) is not None:
+            raise fault
+        return [Record(text, record.name, record.label, record.place)]
+
+    # ---- what users know and want to know ---------------------------------------------------------------------------
+    def template(self, text: str) -> Constraint:
+        known = {letter: [token] for token, letter in enumerate(self.alphabet.letters)}
+        several = {code: [known[c][0] for c in meant] for code, meant in {**self.codes, **self.aliases}.items()}
+        language = LetterTemplates(
+            known | several | {"_": range(self.vocab_size)},
+            self.vocab_size,
+            kind=self.unit,
+            blanks="".join(b for b in self.blanks if b not in self.alphabet.letters),
+            prosite=self.prosite,
+        )
+        return language.read(text)
+
+    def invalid(self, sequence: str) -> str | None:
+        text = self.normalized(sequence)
+        if not text:
+            return "empty"
+        if (index := self.alphabet.first_unknown(text)) is not None:
+            return f"outside the alphabet: {shown(text[index])} at position {index + 1}"
+        if len(text) < self.min_length:
+            return f"too short: {len(text)} of at least {self.min_length}"
+        if self.max_length is not None and len(text) > self.max_length:
+            return f"too long: {len(text)} of at most {self.max_length}"
+        return None
+
+    def canonical(self, sequence: str) -> str:
+        return self.normalized(sequence)
+
+
+def _records(
+    path: str | Path,
+    kind: str | None,
+    *,
+    encoding: str = "utf-8",
+    label_column: str | None = None,
+    name_column: str | None = None,
+    where: Mapping[str, object] | None = None,
+    **table: Any,
+) -> Iterator[tuple[Record, int | None]]:
+    """Records of a file that is no table; the words `key=value` of a header are its columns."""
+    for option in table:
+        raise DataError(f"{option} is for tables (CSV, TSV, Parquet)", path=path, remedy="leave it out")
+    accepted = {key: accepted_values(value) for key, value in (where or {}).items()}
+    kept = False
+    for entry in read_entries(path, format=kind, encoding=encoding):
+        wanted = [key for key in (label_column, name_column, *accepted) if key]
+        found = entry.attributes if wanted else {}
+        for key in wanted:
+            if key not in found:
+                there = ", ".join(found) or "none"
+                raise DataError(
+                    f"no {key}=... in the header", path=path, record=entry.name or entry.place, line=entry.line or None,
+                    remedy=f"found: {there}",
+                )  # fmt: skip
+        if all(found[key] in values for key, values in accepted.items()):
+            kept = True
+            name = found[name_column] if name_column else entry.name
+            label = found[label_column] if label_column else None
+            yield Record(entry.sequence, name, label, entry.place), entry.line or None
+    if not kept:
+        raise DataError(f"no record satisfies where={dict(where or {})}", path=path, remedy="check the values")

@@ -1,0 +1,72 @@
+"""The protein domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from domains.letters import Letters
+
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+# IUPAC's codes for several residues; pyrrolysine and selenocysteine by the residue they stand in for
+AMBIGUOUS = {"B": "DN", "J": "IL", "O": "K", "U": "C", "X": AMINO_ACIDS, "Z": "EQ"}
+
+
+class Protein(Letters):
+    """Sequences of the twenty amino acids, in alphabetical order of their letters.
+
+    A `*` at the end (the stop codon of a translation) is dropped. B, J, O, U, X and Z are outside the alphabet; under
+    `on_unknown="random"` they stand for D or N, I or L, K, C, any, E or Q.
+
+    Templates are PROSITE's patterns for a whole sequence: `M-x(3)-[LIVM]-{P}-G`. `x` is any residue, `[LIVM]` one of
+    these, `{P}` any but this, `x(3)` or `X{3}` three of them; `-` and spaces are ignored, and so is case; `_` is x.
+    With `gaps="keep"` a `-` is the gap, not a separator.
+
+    >>> protein = Protein()
+    >>> protein.decode(protein.encode("mkv*"))
+    'MKV'
+    >>> protein.template("M-x(3)-[LIVM]-{P}-G").length
+    7
+
+    Args:
+        on_unknown: `error`, `skip`, `split` or `random`; see `Letters`.
+        gaps: `error`, `drop` or `keep`, for `-` and `.` of alignments; see `Letters`.
+        min_length: the shortest valid sequence.
+        max_length: the longest valid sequence, or None.
+        streams: cut files into blocks of the model's length.
+    """
+
+    name = "protein"
+    unit = "residue"
+    letters = AMINO_ACIDS
+    codes = AMBIGUOUS
+    title = "protein"
+    blanks = " \t\r\n-"
+    prosite = True
+
+    def normalized(self, sequence: str) -> str:
+        """As `Letters.normalized`, without the `*` at the end."""
+        return super().normalized(sequence).removesuffix("*")
+
+    def _remedy(self, character: str) -> str:
+        if character == "*":
+            return "a stop codon is accepted at the end only; on_unknown='split' cuts there"
+        return super()._remedy(character)
+
+    def metrics(
+        self, samples: Sequence[str], *, reference: Sequence[str] | None = None, training: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """`basic_metrics` (its bigrams are dipeptides), and properties by Biopython; see `domains.protein.metrics`."""
+        from domains.protein.metrics import property_metrics
+
+        result = super().metrics(samples, reference=reference, training=training)
+        result["properties"] = property_metrics(self, samples, reference)
+        return result
+
+    def plots(
+        self, folder: Path, samples: Sequence[str], *, reference: Sequence[str] | None = None
+    ) -> Mapping[str, Path]:
+        from domains.protein.plots import plot_protein
+
+        return plot_protein(self, folder, samples, reference)

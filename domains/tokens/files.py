@@ -1,0 +1,82 @@
+"""Files of integers: npy, Parquet, tables and lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from discdiff.data.files import check_file, open_text, plain_suffix, read_table
+from discdiff.domain import Record
+from discdiff.errors import DataError, UnknownTokenError
+
+if TYPE_CHECKING:
+    from domains.tokens.domain import Tokens
+
+GUESSES = ("tokens", "sequence", "codes", "ids", "input_ids")
+_NUMBERS = re.compile(r"[\d\s,;\[\]()+-]*")
+
+
+def read_tokens(tokens: Tokens, path: str | Path, **options: Any) -> Iterator[Record]:
+    """Records of a file; see `Tokens.read`."""
+    path = check_file(path)
+    suffix = plain_suffix(path)
+    if suffix == ".npy":
+        records = _array(path, **options)
+    elif suffix in (".parquet", ".pq") or options or (suffix in (".csv", ".tsv") and _has_header(path)):
+        records = read_table(path, **{"guesses": GUESSES, "lists": True} | options)
+    else:
+        records = _lines(path)
+    yield from _checked(tokens, path, records)
+
+
+def _checked(tokens: Tokens, path: Path, records: Iterable[Record]) -> Iterator[Record]:
+    count = 0
+    for record in records:
+        try:
+            # V may not be known before the data have been seen
+            sequence = tokens.canonical(record.sequence) if tokens.options()["vocab_size"] is None else None
+            sequence = tokens.decode(tokens.encode(record.sequence)) if sequence is None else sequence
+        except UnknownTokenError as error:
+            raise UnknownTokenError(
+                error.message, path=path, record=record.title, column=error.column, remedy=error.remedy
+            ) from error
+        if not sequence:
+            raise DataError("the sequence is empty", path=path, record=record.title)
+        count += 1
+        yield Record(sequence, record.name, record.label, record.place)
+    if not count:
+        raise DataError("no sequences (0 records)", path=path)
+
+
+def _array(path: Path, **options: Any) -> Iterator[Record]:
+    for option in options:
+        raise DataError(f"{option} is for tables; an npy file has no columns", path=path, remedy="leave it out")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        pickled = "allow_pickle" in str(error)
+        message = "the array holds Python objects" if pickled else f"cannot be read as an npy file: {error}"
+        remedy = "save rows of different lengths as lists in Parquet" if pickled else "write it again with numpy.save"
+        raise DataError(message, path=path, remedy=remedy) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        kind = array.dtype if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise DataError(f"got {kind}, expected integers", path=path, remedy="convert it before saving")
+    if not array.size:
+        raise DataError(f"the array is empty: shape {array.shape}", path=path)
+    for place, row in enumerate(array.reshape(1, -1) if array.ndim < 2 else array, start=1):
+        yield Record(" ".join(map(str, row.ravel().tolist())), place=place)
+
+
+def _has_header(path: Path) -> bool:
+    with open_text(path) as stream:
+        return not _NUMBERS.fullmatch(next((line for line in stream if line.strip()), ""))
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    with open_text(path) as stream:
+        filled = (line.strip() for line in stream if line.strip())
+        yield from (Record(line, place=place) for place, line in enumerate(filled, start=1))
