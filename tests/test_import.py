@@ -5,79 +5,91 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("rdkit", "Bio", "datasets", "lightning", "pandas", "matplotlib", "tensorboard", "pyarrow")
+HEAVY = {"rdkit", "Bio", "datasets", "lightning", "pandas", "matplotlib", "tensorboard", "pyarrow"}
 
-
-def in_new_process(code: str) -> dict[str, object]:
-    """Run `code` in a fresh interpreter and return the JSON object that it prints last."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def loaded(code: str) -> set[str]:
-    """Return the top-level modules that `code` leaves loaded in a fresh interpreter."""
-    report = "import json, sys; print(json.dumps({'modules': sorted(sys.modules)}))"
-    modules = in_new_process(f"{code}\n{report}")["modules"]
-    assert isinstance(modules, list)
-    return {module.split(".")[0] for module in modules}
-
-
-def test_import_is_light() -> None:
-    assert sorted(set(HEAVY) & loaded("import discdiff")) == []
-
-
-def test_domains_package_is_light() -> None:
-    assert sorted({*HEAVY, "torch"} & loaded("import domains")) == []
-
-
-@pytest.mark.parametrize("name", [point.name for point in entry_points(group="discdiff.domains")])
-def test_each_domain_imports_light(name: str) -> None:
-    code = f"import discdiff; discdiff.domain({name!r})"
-    assert sorted(set(HEAVY) & loaded(code)) == []
-
-
-def test_import_is_quick() -> None:
-    code = """
-import json, time
-import torch
-start = time.process_time()
+# One fresh interpreter goes through the stages in order, as one for each would import torch anew. After each stage it
+# notes what is loaded, the CPU seconds taken, and the error if it failed.
+STAGES = {
+    "the domains' package": "import domains",
+    "torch": "import torch",
+    "import": "import discdiff",
+    "domains": """
 import discdiff
-print(json.dumps({"seconds": time.process_time() - start}))
-"""
-    seconds = in_new_process(code)["seconds"]
-    assert isinstance(seconds, float)
-    assert seconds < 1.0, f"discdiff itself, beyond torch, took {seconds:.2f} s of CPU time to import"
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"]])
-def test_help_is_light(arguments: list[str]) -> None:
-    code = f"""
-import sys
+assert len(discdiff.domain_names()) >= 5, discdiff.domain_names()
+for name in discdiff.domain_names():
+    discdiff.domain(name)
+""",
+    "help": """
+import contextlib, io, sys
 from discdiff.cli import main
-sys.argv = ["discdiff", *{arguments!r}]
-try:
-    status = main()
-except SystemExit as exit:
-    status = exit.code
-assert not status, status
+for arguments in ([], ["train"], ["sample"], ["evaluate"]):
+    sys.argv = ["discdiff", *arguments, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        try:
+            status = main()
+        except SystemExit as exit:
+            status = exit.code
+    assert not status and "usage" in shown.getvalue().lower(), (arguments, status, shown.getvalue())
+""",
+    "names": """
+import discdiff
+assert len(discdiff.__all__) == len(set(discdiff.__all__)), "a public name is listed twice"
+for name in discdiff.__all__:
+    getattr(discdiff, name)
+""",
+}
+RUNNER = """
+import json, sys, time, traceback
+report = {}
+for stage, code in json.loads(sys.argv[1]).items():
+    start, error = time.process_time(), None
+    try:
+        exec(code, {})
+    except BaseException:
+        error = traceback.format_exc()
+    seconds = time.process_time() - start
+    modules = sorted({name.split(".")[0] for name in sys.modules})
+    report[stage] = {"error": error, "seconds": seconds, "modules": modules}
+print(json.dumps(report))
 """
-    assert sorted({"lightning", "datasets", "rdkit", "Bio"} & loaded(code)) == []
+
+pytestmark = pytest.mark.xdist_group("import")
 
 
-def test_public_names_exist() -> None:
-    code = """
-import json, discdiff
-missing = [name for name in discdiff.__all__ if not hasattr(discdiff, name)]
-print(json.dumps({"missing": missing, "twice": len(discdiff.__all__) - len(set(discdiff.__all__))}))
-"""
-    assert in_new_process(code) == {"missing": [], "twice": 0}
+@pytest.fixture(scope="module")
+def report() -> dict[str, dict[str, Any]]:
+    """Go through the stages; return, for each, `error`, `seconds` and the top-level `modules` loaded by then."""
+    command = [sys.executable, "-c", RUNNER, json.dumps(STAGES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    stages: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return stages
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_succeeds(report: dict[str, dict[str, Any]], stage: str) -> None:
+    assert report[stage]["error"] is None, report[stage]["error"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "banned"),
+    [
+        ("the domains' package", HEAVY | {"torch", "discdiff"}),
+        ("import", HEAVY),
+        ("domains", HEAVY),
+        ("help", {"lightning", "datasets", "rdkit", "Bio", "tensorboard"}),
+    ],
+)
+def test_stage_is_light(report: dict[str, dict[str, Any]], stage: str, banned: set[str]) -> None:
+    assert sorted(banned & set(report[stage]["modules"])) == []
+
+
+def test_import_is_quick(report: dict[str, dict[str, Any]]) -> None:
+    seconds = report["import"]["seconds"]
+    assert seconds < 1.0, f"discdiff itself, beyond torch, took {seconds:.2f} s of CPU time to import"
