@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import DiscdiffError
-from discdiff.losses.any_order import any_order_at
+from discdiff.losses.any_order import mask_exactly
 from discdiff.losses.base import context_of, sum_rows
-from discdiff.losses.masked import noise_of_fraction
 from discdiff.losses.score_entropy import score_entropy_at
 from discdiff.model import Model
 from discdiff.prediction import positions_of
@@ -82,8 +81,8 @@ def nelbo(
     """The negative evidence lower bound of each sequence.
 
     On the absorbing process it is computed in the mask fraction λ over all of (0, 1], where prior and reconstruction
-    terms vanish (MATH section 5): for a time-free network by any-order masking, exactly k positions at a time. Else it
-    is the integrated score entropy over t in [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
+    terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy
+    over t in [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
 
     Args:
         model: in eval mode, with the weights that are to be judged.
@@ -125,12 +124,8 @@ def _estimator(model: Model) -> tuple[Estimate, str]:
     """The best form of the bound for a model; each gives diffusion `[M, B]`, prior `[B]`, reconstruction `[M, B]`."""
     if not isinstance(model.process, Absorbing):
         return _by_score_entropy, "score entropy over [t_min, 1], with prior and reconstruction terms"
-    if not model.time_conditioned:
-        return _by_any_order, "any-order masking over all mask counts"
-    return (
-        _by_mask_fraction,
-        "mask fractions over (0, 1], the network shown noise clipped to the schedule's ends",
-    )
+    shown = ", the network shown noise clipped to the schedule's ends" if model.time_conditioned else ""
+    return _by_masking, f"mask fractions over all of (0, 1], by exact mask counts{shown}"
 
 
 def _replicates(model: Model, part: Sequences, generator: Randomness, samples: int) -> list[tuple[Tensor, Randomness]]:
@@ -143,23 +138,14 @@ def _nothing(part: Sequences, *shape: int) -> Tensor:
     return torch.zeros(*shape, len(part), dtype=torch.float64, device=part.device)
 
 
-def _by_any_order(model: Model, part: Sequences, generator: Randomness, samples: int) -> Terms:
-    values = [
-        any_order_at(model, part, points, generator=draw)
-        for points, draw in _replicates(model, part, generator, samples)
-    ]
-    return torch.stack(values).double(), _nothing(part), _nothing(part, samples)
-
-
-def _by_mask_fraction(model: Model, part: Sequences, generator: Randomness, samples: int) -> Terms:
+def _by_masking(model: Model, part: Sequences, generator: Randomness, samples: int) -> Terms:
     values = []
     for points, draw in _replicates(model, part, generator, samples):
-        fraction = 1 - points[:, None]
-        xt = model.process.corrupt(part.tokens, -torch.log1p(-fraction), generator=draw)
-        prediction = model.predict(xt, noise_of_fraction(fraction, model), context_of(part))
+        k, xt, sigma = mask_exactly(model, part, points, generator=draw)
+        prediction = model.predict(xt, sigma, context_of(part))
         where = positions_of(model.process.active(xt) & ~part.padding)
         loss = sum_rows(prediction.reveal_loss(part.tokens, where), where[0], len(part))
-        values.append(loss.double() / fraction[:, 0])
+        values.append(loss.double() * (part.lengths / k))
     return torch.stack(values), _nothing(part), _nothing(part, samples)
 
 

@@ -118,7 +118,7 @@ class Prediction(ABC):
         """The denoising score entropy of masked positions over its weight 1/(e^σ − 1): `[N]` nats (absorbing).
 
         A cross-entropy for a normalised denoiser; Σ_y p̃_y − log p̃_x0 − 1 for p̃ = s (e^σ − 1) of an unnormalised
-        score (MATH section 5, the absorbing bound).
+        score.
         """
         return self.nll(x0, where)
 

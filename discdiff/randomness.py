@@ -130,7 +130,7 @@ def uniform(
 def categorical(weights: Tensor, u: Tensor) -> Tensor:
     """Draw from unnormalised weights by the inverse distribution function.
 
-    No Gumbel noise: in float32 its truncation acts like a lower temperature (MATH section 8, trap 1).
+    No Gumbel noise: in float32 its truncation acts like a lower temperature.
 
     Args:
         weights: `[..., K]`, non-negative, with at least one positive entry in each row.

@@ -23,7 +23,7 @@ class Constraint(ABC):
     Attributes:
         length: the length that the constraint fixes, or None.
         restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser
-            (MATH section 7), which a score-form network off the absorbing process does not offer.
+           , which a score-form network off the absorbing process does not offer.
     """
 
     length: int | None = None

@@ -27,18 +27,31 @@ class AnyOrder(Loss):
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
         self.check(model)
         points = time_points(len(sequences), generator=generator, device=sequences.device)
-        return any_order_at(model, sequences, points, generator=generator)
+        k, xt, sigma = mask_exactly(model, sequences, points, generator=generator)
+        return masked_cross_entropy(model, sequences, xt, sigma) * (sequences.lengths / k)
 
 
-def any_order_at(model: Model, sequences: Sequences, points: Tensor, *, generator: Randomness) -> Tensor:
-    """(L/k) Σ_masked −log p(x0_i | x_k) for one draw of k = 1 + ⌊points · L⌋ masks: nats per sequence, `[B]`."""
+def mask_exactly(
+    model: Model, sequences: Sequences, points: Tensor, *, generator: Randomness
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mask k = 1 + ⌊points · L⌋ positions of each row, uniformly chosen.
+
+    The mask fraction shown to a time-conditioned network is the k-th smallest of the row's L uniform numbers, which
+    is Beta(k, L − k + 1): with k uniform and the weight L/k this is the integral of λ-DCE over λ exactly,
+    ∫dλ/λ C(L,k) λ^k (1−λ)^(L−k) = 1/k, without that loss's large weights at small λ.
+
+    Args:
+        points: float64 `[B]` in [0, 1).
+
+    Returns:
+        k int64 `[B]`, xt int64 `[B, L]`, and σ of the mask fraction, clipped to the schedule's ends, `[B, 1]`.
+    """
     lengths = sequences.lengths
     k = 1 + (points * lengths).long().clamp(max=lengths - 1)
     shape = tuple(sequences.tokens.shape)
     u = uniform(shape, generator=generator, purpose="mask", dtype=torch.float64, device=sequences.device)
-    # The k smallest numbers of a row are a uniform k-subset; padding comes last.
-    rank = u.masked_fill(sequences.padding, 2.0).argsort(dim=-1, stable=True).argsort(-1)
-    xt = torch.where(rank < k[:, None], model.process.num_states - 1, sequences.tokens)
-    fraction = (k.double() / lengths.clamp(min=1))[:, None]
-    values = masked_cross_entropy(model, sequences, xt, noise_of_fraction(fraction, model))
-    return values / fraction[:, 0].to(values.dtype)
+    u = u.masked_fill(sequences.padding, 2.0)
+    order = u.argsort(dim=-1, stable=True)
+    fraction = u.gather(-1, order.gather(-1, k[:, None] - 1))
+    xt = torch.where(order.argsort(-1) < k[:, None], model.process.num_states - 1, sequences.tokens)
+    return k, xt, noise_of_fraction(fraction, model)

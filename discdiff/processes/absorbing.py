@@ -14,7 +14,7 @@ class Absorbing(RankOne):
 
     A masked position has lost its token (with probability 1 − α), an unmasked one shows it: the denoiser is time-free
     (Ou et al. 2024, theorem 1) and only masked positions ever move. `log s = log p − log(e^σ − 1)` there; elsewhere
-    the score is no function of the denoiser and `log_score` is −∞ off the diagonal (MATH section 3).
+    the score is no function of the denoiser and `log_score` is −∞ off the diagonal.
 
     Austin et al. 2021 (D3PM), section 3.1; Lou et al. 2024, equation 16.
 

@@ -28,7 +28,7 @@ def check_vocab_size(vocab_size: int) -> int:
 
 
 class Process(nn.Module, ABC):
-    """dp/dσ = Q p for each position independently; `P_σ = exp(σQ)`, columns sum to 1 (MATH sections 1 to 4).
+    """dp/dσ = Q p for each position independently; `P_σ = exp(σQ)`, columns sum to 1.
 
     Attributes:
         vocab_size: V content tokens.
@@ -101,7 +101,7 @@ class Process(nn.Module, ABC):
         return categorical(self.transition(x0, sigma), u)
 
     def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
-        """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target (MATH section 5)."""
+        """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target."""
         column = self.transition(x0, sigma)
         return column / column.gather(-1, x[..., None])
 
@@ -121,7 +121,7 @@ class Process(nn.Module, ABC):
     def log_jump_rate(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log Σ_{y≠x} Q[x,y] P_σ[y,x0] / P_σ[x,x0] for each x0: `[..., V]`, or `[..., 1]` if it is the same for all.
 
-        The total reverse rate out of x given x0, per unit of σ (MATH section 4, conditional rate).
+        The total reverse rate out of x given x0, per unit of σ.
         """
         rates = self.rates_into(x, dtype=sigma.dtype).scatter(-1, x[..., None], 0.0)
         every = torch.arange(self.vocab_size, device=x.device)
@@ -134,7 +134,7 @@ class Process(nn.Module, ABC):
         rates = self.rates_into(x, dtype=sigma.dtype) * self.transition(x0, sigma)
         return categorical(rates.scatter(-1, x[..., None], 0.0), u)
 
-    # ---- score, denoiser, posterior (MATH sections 3 and 4) ---------------------------------------------------------
+    # ---- score, denoiser, posterior
     def _weights(self, log_p: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """p(x0 | xt) / P_σ[x, x0] over S states; 0 where the denoiser is 0."""
         p = log_p.exp()

@@ -23,7 +23,7 @@ def one_hot(x: Tensor, size: int, value: Tensor) -> Tensor:
 
 
 class RankOne(Process):
-    """Q = π1ᵀ − I (MATH section 2). A member says what π is and how to draw from it."""
+    """Q = π1ᵀ − I. A member says what π is and how to draw from it."""
 
     @abstractmethod
     def base_mass(self, x: Tensor, *, dtype: torch.dtype) -> Tensor:
