@@ -87,7 +87,9 @@ def save_run(run: Run, folder: str | Path) -> None:
             "sha256": {file: sha256(fresh / file) for file in files},
         }
         (fresh / MODEL_FILE).write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        mode = (fresh / MODEL_FILE).stat().st_mode
         for file in [*files, MODEL_FILE]:
+            (fresh / file).chmod(mode)  # safetensors writes for the owner alone
             _sync(fresh / file)
             (fresh / file).replace(folder / file)
     _sync(folder)

@@ -1,0 +1,128 @@
+"""What users hand to a pipeline, turned into tensors or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints import Allowed, Constraint, PositionWise
+from discdiff.domain import Domain
+from discdiff.errors import DataError, DiscdiffError, IncompatibleError
+
+Labels = str | int | Sequence[str | int] | None
+
+
+def label_numbers(labels: Labels, n: int, *, count: int | None, names: Sequence[str] | None) -> Tensor | None:
+    """Numbers of classes, int64 `[n]`; None if none are asked for.
+
+    Args:
+        labels: a class, by name or number, or one a sequence.
+        n: how many sequences.
+        count: the model's classes; None if it has none.
+        names: of the classes, in the order of their numbers; None where they have only numbers.
+
+    Raises:
+        IncompatibleError: no such class, or a model without labels.
+    """
+    if labels is None:
+        return None
+    if count is None:
+        raise IncompatibleError(
+            "labels",
+            got=repr(labels),
+            expected="none: the model was trained without labels",
+            remedy="Leave them out, or train with data.label_column and network.num_labels.",
+        )
+    each = [labels] * n if isinstance(labels, str | int) else list(labels)
+    if len(each) != n:
+        raise IncompatibleError("labels", got=len(each), expected=n, remedy="Give one, or one a sequence.")
+    known = list(names) if names else [str(i) for i in range(count)]
+    for label in each:
+        if str(label) not in known:
+            raise IncompatibleError(
+                "label", got=repr(label), expected=f"one of {', '.join(known)}", remedy="Name a class of the run."
+            )
+    return torch.tensor([known.index(str(label)) for label in each])
+
+
+def encode_blocks(domain: Domain, strings: Sequence[str], max_length: int) -> tuple[list[list[int]], Tensor]:
+    """Rows of tokens, and the number of the string that each belongs to: int64, increasing.
+
+    A string longer than `max_length` tokens is cut into blocks where the domain's files are streams.
+
+    Raises:
+        DataError: no strings, an empty one, or one that is too long for the model.
+        UnknownTokenError: a symbol outside the alphabet.
+    """
+    if isinstance(strings, str):
+        raise DiscdiffError("got one string, expected a list of strings")
+    rows: list[list[int]] = []
+    owners: list[int] = []
+    for i, string in enumerate(strings):
+        tokens = domain.encode(string, record=i + 1)
+        if not tokens:
+            raise DataError("the sequence is empty", record=i + 1, remedy="leave it out")
+        if len(tokens) > max_length and not domain.streams:
+            raise DataError(
+                f"the sequence has {len(tokens)} tokens; the model was trained on at most {max_length}",
+                record=i + 1,
+                remedy="shorten it, or train on longer sequences",
+            )
+        blocks = [tokens[at : at + max_length] for at in range(0, len(tokens), max_length)]
+        rows += blocks
+        owners += [i] * len(blocks)
+    if not rows:
+        raise DataError("no sequences to score")
+    return rows, torch.tensor(owners)
+
+
+def with_end(constraint: Constraint, length: int, *, longest: int, end: int) -> Allowed:
+    """The constraint on the first `length` positions of a model that learned an end token; then comes the end.
+
+    Args:
+        constraint: on `length` positions of content.
+        length: of the content.
+        longest: positions of the model.
+        end: the end token's id, which is the number of content tokens.
+
+    Raises:
+        IncompatibleError: the constraint is no set of tokens per position.
+    """
+    if not isinstance(constraint, PositionWise):
+        raise IncompatibleError(
+            "End token",
+            got=f"a constraint of kind {type(constraint).__name__}",
+            expected="a template of fixed length",
+            remedy="Train without data.end_token for such constraints.",
+        )
+    every = torch.arange(length)
+    table = torch.zeros(longest, end + 1, dtype=torch.bool)
+    allowed = constraint.allowed_at((torch.zeros_like(every), every))
+    table[:length, :end] = True if allowed is None else allowed
+    tokens, frozen = (value[0] for value in constraint.given(1, length))
+    table[:length][frozen] = torch.nn.functional.one_hot(tokens[frozen], end + 1).bool()
+    table[length:, end] = True
+    return Allowed(table)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """A device of this machine; by default a GPU if there is one.
+
+    Raises:
+        IncompatibleError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise IncompatibleError(
+            "device", got=repr(str(device)), expected="a device of this machine", remedy=str(error).splitlines()[0]
+        ) from error
+    return chosen
+
+
+__all__ = ["Labels", "encode_blocks", "label_numbers", "pick_device", "with_end"]

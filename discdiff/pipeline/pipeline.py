@@ -1,0 +1,290 @@
+"""`Pipeline`: strings in, strings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints import Constraint, Unconstrained
+from discdiff.data.dataset import SequenceDataset
+from discdiff.data.lengths import LengthModel
+from discdiff.domain import Domain
+from discdiff.errors import DiscdiffError, IncompatibleError, TemplateError
+from discdiff.guidance import Temperature
+from discdiff.likelihood import Bound, nelbo
+from discdiff.model import Diffusion, Model
+from discdiff.pipeline.inputs import Labels, encode_blocks, label_numbers, pick_device, with_end
+from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
+from discdiff.progress import progress as show_progress
+from discdiff.randomness import Keys
+from discdiff.run_folder import Run, load_run, save_run
+from discdiff.samplers import Ancestral, GridSampler, Sampler, State
+from discdiff.sampling import OnStep
+from discdiff.sampling import sample as sample_tokens
+from discdiff.sequences import Sequences
+
+Method = tuple[Sampler, int | None, Model]
+
+
+@dataclass
+class Pipeline:
+    """A trained model together with its domain.
+
+    Attributes:
+        model: in evaluation mode.
+        domain: strings to tokens and back.
+        lengths: how long samples are.
+        max_length: content tokens in the longest sequence that the model was trained for.
+        label_names: the classes in the order of their numbers, or None.
+        defaults: of sampling.
+
+    Example:
+        >>> pipe = Pipeline.load("runs/promoters")          # doctest: +SKIP
+        >>> pipe.infill("N{20}TATAWAW N{30} ATG", 16)       # doctest: +SKIP
+    """
+
+    model: Diffusion = field(repr=False)
+    domain: Domain
+    lengths: LengthModel = field(repr=False)
+    max_length: int
+    label_names: list[str] | None = None
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+    # ---- run folders -------------------------------------------------------------------------------------------------
+    @classmethod
+    def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
+        """A pipeline of a model and the data set that it was trained on."""
+        return cls(model.eval(), dataset.domain, dataset.length_model, dataset.length, dataset.label_names)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
+        """Read a run folder.
+
+        Args:
+            folder: what `discdiff train` or `save` wrote.
+            device: where to compute; by default a GPU if there is one.
+
+        Raises:
+            CheckpointError: the folder is missing, damaged or of another version.
+        """
+        run = load_run(folder)
+        model = run.model.to(pick_device(device))
+        defaults = SamplingDefaults.from_json(run.sampling)
+        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a run folder that `load` reads."""
+        sampling = self.defaults.to_json()
+        save_run(Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling), folder)
+
+    # ---- strings out -------------------------------------------------------------------------------------------------
+    def sample(
+        self,
+        n: int,
+        *,
+        length: int | None = None,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        labels: Labels = None,
+        temperature: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> list[str]:
+        """New strings. String i depends on the seed and on i alone, not on `n` or `batch_size`.
+
+        Args:
+            n: how many.
+            length: tokens in each; by default drawn from the training set's lengths.
+            sampler: how to get from noise to data; by default the run's.
+            steps: network calls, for samplers with a time grid; by default the run's.
+            seed: any integer.
+            labels: a class, by name or number, or one a string; None samples without a class.
+            temperature: below 1 sharpens the model's choices; by default the run's.
+            batch_size: strings sampled at once.
+            progress: show progress on standard error.
+
+        Raises:
+            IncompatibleError: the length, labels, sampler or steps do not fit the model.
+        """
+        if length is not None and not 1 <= length <= self.max_length:
+            raise IncompatibleError(
+                "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
+                remedy="Ask for a length in this range, or train on longer sequences.",
+            )  # fmt: skip
+        method = self._method(sampler, steps, temperature)
+        return self._run(n, Unconstrained(), length, method, seed, labels, batch_size, progress)
+
+    def infill(
+        self,
+        template: str,
+        n: int = 1,
+        *,
+        sampler: Sampler | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        labels: Labels = None,
+        temperature: float | None = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> list[str]:
+        """Strings that a template leaves open, in the domain's template language; what it states holds in each.
+
+        Arguments are those of `sample`.
+
+        Raises:
+            TemplateError: the template cannot be read, or is longer than what the model was trained on.
+        """
+        constraint = self.domain.template(template)
+        length = constraint.length
+        if length is not None and length > self.max_length:
+            raise TemplateError(
+                f"the template has {length} positions; the model was trained on at most {self.max_length}",
+                template=template if len(template) <= 200 else template[:200] + "…",
+                remedy="shorten it, or train on longer sequences",
+            )
+        method = self._method(sampler, steps, temperature)
+        return self._run(n, constraint, length, method, seed, labels, batch_size, progress)
+
+    def _method(self, sampler: Sampler | None, steps: int | None, temperature: float | None) -> Method:
+        """Sampler, steps and model, the run's own where nothing is asked for."""
+        sampler = sampler or self.defaults.sampler or Ancestral()
+        if steps is None and isinstance(sampler, GridSampler):
+            steps = self.defaults.steps
+        tau = self.defaults.temperature if temperature is None else temperature
+        return sampler, steps, self.model if tau == 1.0 else Temperature(self.model, tau)
+
+    def _run(
+        self,
+        n: int,
+        constraint: Constraint,
+        length: int | None,
+        method: Method,
+        seed: int,
+        labels: Labels,
+        batch_size: int,
+        progress: bool,
+    ) -> list[str]:
+        if n < 1 or batch_size < 1:
+            raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
+        if length is None:
+            lengths = self.lengths.sample(n, Keys(seed, torch.arange(n)))
+        elif self.lengths.end is None:
+            lengths = torch.full((n,), length)
+        else:
+            constraint = with_end(constraint, length, longest=self.lengths.longest, end=self.lengths.end)
+            lengths = torch.full((n,), self.lengths.longest)
+        classes = self._labels(labels, n)
+        sampler, steps, model = method
+        # the longest first: if memory does not suffice, that shows at once
+        batches = lengths.argsort(descending=True, stable=True).split(batch_size)
+        found = [""] * n
+        with show_progress(f"sampling {n}", enabled=progress) as report:
+            for k, rows in enumerate(batches):
+                drawn = sample_tokens(
+                    model,
+                    len(rows),
+                    lengths=lengths[rows] if constraint.length is None else None,
+                    sampler=sampler,
+                    steps=steps,
+                    constraint=constraint,
+                    labels=None if classes is None else classes[rows],
+                    generator=Keys(seed, rows.to(self.model.device)),
+                    on_step=_reporter(report, k, len(batches)),
+                )
+                for row, tokens in zip(rows.tolist(), self.lengths.cut(drawn).lists(), strict=True):
+                    found[row] = self.domain.decode(tokens)
+        return found
+
+    def _labels(self, labels: Labels, n: int) -> Tensor | None:
+        return label_numbers(labels, n, count=self._num_labels, names=self.label_names)
+
+    @property
+    def _num_labels(self) -> int | None:
+        count: int | None = getattr(self.model.network, "num_labels", None)
+        return count
+
+    # ---- strings in --------------------------------------------------------------------------------------------------
+    def score(
+        self,
+        strings: Sequence[str],
+        *,
+        samples: int = 8,
+        seed: int = 0,
+        labels: Labels = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> list[SequenceScore]:
+        """An upper bound on −log p of each string (given its length), in nats, with its Monte Carlo standard error.
+
+        Args:
+            strings: what to score; where the domain's files are streams, long strings are scored in blocks.
+            samples: noise levels per string; the standard error falls with the root of their number.
+            seed: any integer.
+            labels: a class, by name or number, or one a string.
+            batch_size: strings evaluated at once.
+            progress: show progress on standard error.
+
+        Raises:
+            DataError: a string that is empty or longer than what the model was trained on, with its number.
+            UnknownTokenError: a symbol outside the alphabet.
+        """
+        rows, owners = encode_blocks(self.domain, strings, self.max_length)
+        classes = self._labels(labels, len(strings))
+        sequences = Sequences.from_lists(rows)
+        if classes is not None:
+            sequences = replace(sequences, labels=classes[owners])
+        # a block's stream of random numbers follows from its string's number and its own within the string
+        block = torch.arange(len(owners)) - torch.searchsorted(owners, owners)
+        bound = self._nelbo(sequences, Keys(seed, (owners << 32) + block), samples, batch_size, progress)
+        nats = torch.zeros(len(strings), dtype=torch.float64).index_add(0, owners, bound.total)
+        variance = torch.zeros_like(nats).index_add(0, owners, bound.standard_errors.square())
+        tokens = torch.zeros(len(strings), dtype=torch.int64).index_add(0, owners, sequences.lengths)
+        values = zip(strings, nats.tolist(), variance.sqrt().tolist(), tokens.tolist(), strict=True)
+        return [SequenceScore(s, nat, error, self.domain.units(s), count) for s, nat, error, count in values]
+
+    def bound(
+        self,
+        strings: Sequence[str] | SequenceDataset,
+        *,
+        samples: int = 8,
+        seed: int = 0,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> StringsBound:
+        """An upper bound on −log p of a set of strings, or of a data set with its labels. See `score`."""
+        if not isinstance(strings, SequenceDataset):
+            rows, _ = encode_blocks(self.domain, strings, self.max_length)
+            sequences, units = Sequences.from_lists(rows), sum(map(self.domain.units, strings))
+        else:
+            sequences, units = strings.batch(range(len(strings))), sum(map(self.domain.units, strings.texts()))
+            if self._num_labels is None:
+                sequences = replace(sequences, labels=None)
+        keys = Keys(seed, torch.arange(len(sequences)))
+        bound = self._nelbo(sequences, keys, samples, batch_size, progress)
+        return StringsBound(bound, units, self.domain.unit)
+
+    def _nelbo(self, sequences: Sequences, keys: Keys, samples: int, batch_size: int, progress: bool) -> Bound:
+        with show_progress(f"scoring {len(sequences)}", enabled=progress) as report:
+            return nelbo(
+                self.model,
+                self.lengths.fill(sequences),
+                generator=keys,
+                samples=samples,
+                batch_size=batch_size,
+                on_batch=lambda done, total: report(done / total),
+            )
+
+
+def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:
+    def on_step(step: int, total: int, state: State) -> None:
+        report((batch + step / total) / batches)
+
+    return on_step
+
+
+__all__ = ["Pipeline"]
