@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,7 +25,18 @@ LAYERS: list[set[str]] = [
     {"model"},
     {"losses", "samplers", "constraints", "guidance"},
     {"sampling", "likelihood"},
-    {"domain", "metrics", "data", "description", "configuration", "run_folder", "training", "interop", "pipeline"},
+    {
+        "domain",
+        "metrics",
+        "data",
+        "description",
+        "configuration",
+        "run_folder",
+        "progress",
+        "training",
+        "interop",
+        "pipeline",
+    },
     {"experiment"},
     {"cli", "__main__"},
 ]
@@ -40,10 +53,19 @@ PUBLIC_TO_DOMAINS = {
     "discdiff.sequences",
 }
 
+# Packages that are imported under another name than they are installed.
+DISTRIBUTIONS = {"Bio": "biopython", "flash_attn": "flash-attn", "yaml": "pyyaml"}
+
 CORE = sorted((ROOT / "discdiff").rglob("*.py"))
 DOMAINS = sorted((ROOT / "domains").rglob("*.py"))
 FOLDERS = ("discdiff", "domains", "tests", "examples", "benchmarks")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return a file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 def imports(path: Path, *, with_typing: bool = False) -> Iterator[tuple[int, str, str]]:
@@ -68,7 +90,7 @@ def imports(path: Path, *, with_typing: bool = False) -> Iterator[tuple[int, str
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
+    yield from walk(parsed(path))
 
 
 def room_of(path: Path) -> str:
@@ -90,7 +112,7 @@ def rooms_imported(module: str, name: str) -> str | None:
 def calls(function: str) -> Iterator[tuple[Path, ast.Call]]:
     """Yield every call of `function`, under whatever module or object, in the library and its domains."""
     for path in CORE + DOMAINS:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == function:
                 yield path, node
 
@@ -182,6 +204,22 @@ def test_files_are_short() -> None:
         warnings.warn(f"over 300 lines, to be split: {', '.join(long)}", stacklevel=1)
     too_long = [f"{path.relative_to(ROOT)} ({n})" for path, n in lengths.items() if n > 500]
     assert not too_long, f"over 500 lines: {too_long}"
+
+
+def test_imported_packages_are_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[^\w-]", requirement)[0] for group in groups for requirement in group}
+    known = declared | set(sys.stdlib_module_names) | {"discdiff", "domains", "tests"}
+    used = {(path, module) for path in SOURCES for _, module, _ in imports(path)}
+    for path, call in calls("require"):
+        used |= {(path, str(argument.value)) for argument in call.args[:1] if isinstance(argument, ast.Constant)}
+    faults = set()
+    for path, module in used:
+        package = module.split(".")[0]
+        if DISTRIBUTIONS.get(package, package) not in known:
+            faults.add(f"{path.relative_to(ROOT)}: {package}")
+    assert not faults, f"imported, but not declared in pyproject.toml: {sorted(faults)}"
 
 
 def test_extras_named_in_code_exist() -> None:
