@@ -1,0 +1,151 @@
+"""The layers of the transformer: norm, rotary positions, noise embedding, residual block."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from discdiff.networks.attention import Visibility, attention
+
+_FREQUENCIES = 256  # width of the sinusoidal embedding of σ
+_MAX_PERIOD = 10_000.0
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything else."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast is off where `x` lives (some devices have none)."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer left uninitialised: torch's own initialisation draws from the global generator."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    return layer
+
+
+def embedding(rows: int, dim: int) -> nn.Embedding:
+    """A look-up table left uninitialised, for the same reason."""
+    table: nn.Embedding = nn.utils.skip_init(nn.Embedding, rows, dim)
+    return table
+
+
+class Norm(nn.Module):
+    """LayerNorm, at least in float32 and returned so. Under adaLN the bias comes from the modulation."""
+
+    def __init__(self, dim: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(wide(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, 1e-5)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """(1 + scale) x + shift."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class NoiseEmbedding(nn.Module):
+    """σ `[B, 1]` or `[B, L]` → `[B, 1 or L, cond_dim]`: an MLP on [cos σf | sin σf], f from 1 down to 1/10000."""
+
+    def __init__(self, cond_dim: int) -> None:
+        super().__init__()
+        self.up = linear(_FREQUENCIES, cond_dim)
+        self.down = linear(cond_dim, cond_dim)
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        dtype = self.up.weight.dtype
+        half = _FREQUENCIES // 2
+        j = torch.arange(half, device=sigma.device, dtype=wide(dtype))
+        angles = sigma[..., None].to(wide(dtype)) * torch.exp(-math.log(_MAX_PERIOD) / half * j)
+        waves = torch.cat((angles.cos(), angles.sin()), -1).to(dtype)
+        out: Tensor = self.down(F.silu(self.up(waves)))
+        return out
+
+
+class Block(nn.Module):
+    """x + g·Attention(norm x), then x + g·MLP(norm x); shift, scale and gate g come from the condition, if any."""
+
+    def __init__(self, dim: int, heads: int, width: int, cond_dim: int | None, dropout: float, backend: str) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.backend = heads, dropout, backend
+        self.norm1 = Norm(dim, bias=cond_dim is None)
+        self.qkv = linear(dim, 3 * dim, bias=False)
+        self.out = linear(dim, dim, bias=False)
+        self.norm2 = Norm(dim, bias=cond_dim is None)
+        self.up = linear(dim, width)
+        self.down = linear(width, dim)
+        self.modulation = None if cond_dim is None else linear(cond_dim, 6 * dim)
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None, tables: tuple[Tensor, Tensor], visibility: Visibility
+    ) -> Tensor:
+        if self.modulation is None:
+            x = x + self._attend(self.norm1(x).to(x.dtype), tables, visibility)
+            return x + self._mlp(self.norm2(x).to(x.dtype))
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        inner = modulate(self.norm1(x), shift1, scale1).to(x.dtype)
+        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility))
+        inner = modulate(self.norm2(x), shift2, scale2).to(x.dtype)
+        return torch.addcmul(x, gate2, self._mlp(inner))
+
+    def _attend(self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility) -> Tensor:
+        B, L, D = x.shape
+        qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
+        pair, v = qkv.split((2, 1), dim=2)
+        q, k = rotate(pair, tables).unbind(2)
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v.squeeze(2)))
+        mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
+        return self._drop(self.out(mixed.transpose(1, 2).reshape(B, L, D)))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self._drop(self.down(F.gelu(self.up(x), approximate="tanh")))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def rotary_tables(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and signed sin of `position · 10000^(-2j / head_dim)`, j < head_dim / 2 (Su et al. 2021, eq. 15).
+
+    Cheap enough to be computed once per forward pass, so no cache can fall out of step with device or dtype.
+
+    Args:
+        positions: int64 `[...]`.
+        head_dim: D, even.
+        dtype: float32, or float64 for a float64 network; never less (bf16 cannot tell positions apart).
+
+    Returns:
+        `[cos | cos]` and `[-sin | sin]`, each `[..., D]`.
+    """
+    j = torch.arange(0, head_dim, 2, device=positions.device, dtype=dtype)
+    angles = positions[..., None].to(dtype) * 10_000.0 ** (-j / head_dim)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the pairs (x_j, x_{j + D/2}) by the angles of `tables` (the GPT-NeoX halves layout).
+
+    Args:
+        x: `[..., D]`.
+        tables: from `rotary_tables`, broadcastable to `x`.
+
+    Returns:
+        Like `x`, in its dtype; computed in that of the tables.
+    """
+    cos, sin = tables
+    # rolling by half swaps the two members of each pair: on CPU 1.6 times faster than working on the halves
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
