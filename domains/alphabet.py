@@ -52,6 +52,8 @@ class Alphabet:
 
     def first_unknown(self, text: str) -> int | None:
         """0-based index of the first character that is no letter, or None."""
+        if text.isascii() and not text.encode().translate(None, self._codes.tobytes()):
+            return None
         unknown = self.lookup(text) == _UNKNOWN
         return int(unknown.argmax()) if unknown.any() else None
 

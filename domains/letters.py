@@ -73,8 +73,17 @@ class Letters(Domain):
         self.min_length, self.max_length = min_length, max_length
         self.alphabet = Alphabet(self.letters + ("-" if gaps == "keep" else ""), self.title)
         self._translation: dict[int, int | str | None] = {**_UPPER, **_BLANK}
-        for gap in _GAPS if gaps != "error" else "":
-            self._translation[ord(gap)] = None if gaps == "drop" else "-"
+        self._translate(dict.fromkeys(_GAPS if gaps != "error" else "", None if gaps == "drop" else "-"))
+
+    def _translate(self, changes: Mapping[str, str | None]) -> None:
+        """Read characters as others, or (None) as nothing."""
+        self._translation |= {ord(old): new for old, new in changes.items()}
+        replaced = bytearray(range(256))
+        for old, new in self._translation.items():
+            if new is not None:
+                replaced[old] = new if isinstance(new, int) else ord(new)
+        self._replaced = bytes(replaced)
+        self._deleted = bytes(old for old, new in self._translation.items() if new is None)
 
     def options(self) -> dict[str, Any]:
         return {
@@ -92,7 +101,9 @@ class Letters(Domain):
 
     def normalized(self, sequence: str) -> str:
         """The sequence in upper case, without white space, gaps as the option says."""
-        return sequence.translate(self._translation)
+        if not sequence.isascii():
+            return sequence.translate(self._translation)
+        return sequence.encode().translate(self._replaced, self._deleted).decode()
 
     def encode(self, sequence: str, *, record: object | None = None) -> list[int]:
         text = self.normalized(sequence)

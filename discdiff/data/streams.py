@@ -91,7 +91,7 @@ def open_text(path: str | Path, encoding: str = "utf-8", *, newline: str | None 
         raise DataError(f"cannot be opened: {error.strerror}", path=path) from error
     try:
         source, kind = _decompressed(path, file, codec)
-        raw = _Checked(source, path, kind, codec)
+        raw = _Checked(source, file, path, kind, codec)
         if not raw.look():
             raise DataError("the file is empty", path=path, remedy="0 bytes of text; check how it was written")
     except BaseException:
@@ -140,9 +140,9 @@ class _Checked(io.RawIOBase):
     record it is.
     """
 
-    def __init__(self, source: IO[bytes], path: Path, kind: str | None, codec: str) -> None:
+    def __init__(self, source: IO[bytes], file: IO[bytes], path: Path, kind: str | None, codec: str) -> None:
         self.name = str(path)
-        self._source, self._path, self._kind, self._codec = source, path, kind, codec
+        self._source, self._file, self._path, self._kind, self._codec = source, file, path, kind, codec
         self._decoder = codecs.getincrementaldecoder(codec)()
         self._wide = codec.startswith(("utf-16", "utf-32"))
         self._ready = b""
@@ -156,6 +156,7 @@ class _Checked(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             self._source.close()
+            self._file.close()  # decompressors leave it open
         super().close()
 
     def look(self) -> bool:

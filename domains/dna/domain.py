@@ -56,7 +56,7 @@ class DNA(Letters):
         super().__init__(on_unknown, gaps, min_length, max_length, streams)
         self.rna = rna
         if rna:
-            self._translation |= {ord("U"): "T", ord("u"): "T"}
+            self._translate({"U": "T", "u": "T"})
 
     def options(self) -> dict[str, Any]:
         return super().options() | {"rna": self.rna}

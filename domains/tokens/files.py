@@ -27,7 +27,8 @@ def read_tokens(tokens: Tokens, path: str | Path, **options: Any) -> Iterator[Re
     if suffix == ".npy":
         records = _array(path, **options)
     elif suffix in (".parquet", ".pq") or options or (suffix in (".csv", ".tsv") and _has_header(path)):
-        records = read_table(path, **{"guesses": GUESSES, "lists": True} | options)
+        table: dict[str, Any] = {"guesses": GUESSES, "lists": True} | options
+        records = read_table(path, **table)
     else:
         records = _lines(path)
     yield from _checked(tokens, path, records)
