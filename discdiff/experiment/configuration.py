@@ -98,6 +98,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         if isinstance(value, str) and isinstance(old, Mapping) and "class_path" in old:
             value = {"class_path": value}
+        if isinstance(old, str) and isinstance(value, Mapping) and "init_args" in value:
+            old = {"class_path": old}
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             changed = "class_path" in value and value["class_path"] != old.get("class_path")
             merged[key] = dict(value) if changed else merge(old, value)
@@ -169,6 +171,12 @@ def resolve(values: Mapping[str, Any], kind: type, *, place: str = "") -> dict[s
             value = resolve(value, annotation, place=f"{path}.")
         resolved[str(key)] = value
     return resolved
+
+
+def arguments(class_path: str) -> list[str]:
+    """Names of the constructor arguments of a class."""
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(import_module(module), name)).parameters)
 
 
 def _resolve_choice(value: Any, base: type, given: int, path: str) -> dict[str, Any]:
@@ -263,7 +271,7 @@ def _hint(name: str, known: Iterable[str], place: str = "") -> str:
     near = difflib.get_close_matches(name, names, n=1)
     if near:
         return f" Did you mean {place + near[0]!r}?"
-    return f" Known: {', '.join(names)}." if names else ""
+    return f" Known: {', '.join(names)}." if names else " There are none here."
 
 
-__all__ = ["merge", "overrides", "parse_yaml", "read_yaml", "resolve"]
+__all__ = ["arguments", "merge", "overrides", "parse_yaml", "read_yaml", "resolve"]

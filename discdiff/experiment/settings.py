@@ -1,0 +1,121 @@
+"""Sections of a configuration: the data, and the training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from discdiff.data.dataset import SequenceDataset
+from discdiff.domain import Domain
+from discdiff.errors import ConfigError, DataError
+
+
+@dataclass
+class Data:
+    """Which files to learn from, and how they are read.
+
+    Attributes:
+        train: the training set.
+        valid: the validation set; without it, `valid_fraction` of the training set is held out.
+        test: the test set, kept for `discdiff evaluate`.
+        root: folder that the paths are relative to.
+        split_column: a column of tables that says train, valid or test; one file then serves for all three.
+        valid_fraction: what is held out without a validation set; 0 trains without one.
+        length: the longest sequence in tokens, or the block that a stream is cut into.
+        on_long: what to do with longer ones.
+        end_token: learn where sequences stop, instead of drawing lengths from the training set's.
+        sequence_column: of tables.
+        label_column: of tables: classes to condition on.
+        name_column: of tables.
+        where: of tables: keep the rows whose columns have these values.
+        options: further options of the domain's reader, such as `encoding`.
+    """
+
+    train: str
+    valid: str | None = None
+    test: str | None = None
+    root: str | None = None
+    split_column: str | None = None
+    valid_fraction: float = 0.05
+    length: int | None = None
+    on_long: Literal["error", "skip", "crop"] = "error"
+    end_token: bool = False
+    sequence_column: str | None = None
+    label_column: str | None = None
+    name_column: str | None = None
+    where: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+
+    def path(self, split: str) -> Path | None:
+        """The file of a split, or None if there is none."""
+        name: str | None = getattr(self, split)
+        if name is None and self.split_column is not None:
+            name = self.train
+        return None if name is None else Path(self.root or "", name)
+
+    def reader_options(self, split: str) -> dict[str, Any]:
+        """Options of `Domain.read` for a split."""
+        where = dict(self.where or {})
+        if self.split_column is not None:
+            where[self.split_column] = split
+        columns = {name: getattr(self, name) for name in ("sequence_column", "label_column", "name_column")}
+        given = {name: value for name, value in columns.items() if value is not None}
+        return given | ({"where": where} if where else {}) | (self.options or {})
+
+    def read(self, domain: Domain, split: str, *, label_names: list[str] | None = None) -> SequenceDataset:
+        """The data set of a split.
+
+        Raises:
+            ConfigError: there is no such split.
+            DataError: what is wrong with the file, and where.
+        """
+        path = self.path(split)
+        if path is None:
+            raise ConfigError(f"data.{split}: no file is named")
+        try:
+            return SequenceDataset.read(
+                domain,
+                path,
+                length=self.length,
+                on_long=self.on_long,
+                label_names=label_names,
+                end_token=self.end_token,
+                **self.reader_options(split),
+            )
+        except DataError as error:
+            if self.root is None and not path.exists() and not path.is_absolute():
+                raise DataError(
+                    f"no such file (data.{split})", path=path, remedy="--data-root FOLDER says where the data are"
+                ) from error
+            raise
+
+
+@dataclass
+class Training:
+    """How long and how to train: the arguments of `discdiff.fit`, where each is explained."""
+
+    max_steps: int = 10_000
+    max_minutes: float | None = None
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    warmup_steps: int | None = None
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    gradient_clip: float | None = 1.0
+    ema_decay: float | None = 0.999
+    precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
+    compile: bool = False
+    device: str = "auto"
+    validate_every: int | None = None
+    validate_sequences: int | None = 1024
+    validate_samples: int = 4
+    samples_every: int | None = None
+    samples: int = 8
+    log_every: int = 50
+    checkpoint_minutes: float = 5.0
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv", "tensorboard")
+
+
+__all__ = ["Data", "Training"]
