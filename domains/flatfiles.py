@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from discdiff.data.files import open_text
 from discdiff.errors import DataError, require
 from domains.fasta import Entry
+
+
+class _Watched(io.TextIOBase):
+    """Lines of a stream; `last` is the last one read that is not blank."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self.last = stream, ""
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        line = self._stream.readline(size)
+        if line.strip():
+            self.last = line
+        return line
+
+    def read(self, size: int | None = -1, /) -> str:
+        return self._stream.read(
+            -1 if size is None else size
+        )  # Biopython reads 0 characters, to see that they are text
 
 
 def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]:  # noqa: A002
@@ -20,7 +40,8 @@ def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]: 
     seqio = require("Bio.SeqIO")
     undefined = require("Bio.Seq").UndefinedSequenceError
     place = 0
-    with open_text(path, encoding) as stream:
+    with open_text(path, encoding) as file:
+        stream = _Watched(file)
         records = seqio.parse(stream, format)
         while True:
             try:
@@ -31,8 +52,9 @@ def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]: 
                 if isinstance(error, DataError):
                     raise
                 raise DataError(
-                    f"cannot be read as {format}: {error}", path=path, record=place + 1, remedy="check it around there"
-                ) from error
+                    f"cannot be read as {format}: {' '.join(str(error).split())}", path=path, record=place + 1,
+                    remedy="check it around there",
+                ) from error  # fmt: skip
             if record is None:
                 break
             place += 1
@@ -44,5 +66,7 @@ def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]: 
                     remedy="download it with the sequence ('GenBank (full)')",
                 ) from error  # fmt: skip
             yield Entry(sequence, f"{record.id} {record.description}", 0, place)
+    if not stream.last.startswith("//"):
+        raise DataError("truncated: the last entry has no line '//'", path=path, remedy="copy or download it again")
     if not place:
-        raise DataError("no records (0)", path=path, remedy="an entry ends with a line '//'; is the file truncated?")
+        raise DataError("no records (0)", path=path, remedy=f"is this {format}?")

@@ -193,7 +193,7 @@ class Letters(Domain):
             if index is not None:
                 fault = self._unknown(record.sequence, text, index, path=path, record=record.title)
                 first, changed = first or fault, changed + 1
-                pieces = self._resolved(pieces[0], fault)
+                pieces = self._resolved(pieces[0], record.sequence, fault)
             kept += len(pieces)
             yield from pieces
         if changed:
@@ -205,7 +205,7 @@ class Letters(Domain):
                 raise DataError(f"no record is left: {said}", remedy="is this the right domain?")
             warnings.warn(said, stacklevel=2)
 
-    def _resolved(self, record: Record, fault: UnknownTokenError) -> list[Record]:
+    def _resolved(self, record: Record, original: str, fault: UnknownTokenError) -> list[Record]:
         if self.on_unknown == "skip":
             return []
         if self.on_unknown == "split":
@@ -216,8 +216,8 @@ class Letters(Domain):
                 for a, b in edges.reshape(-1, 2).tolist()
             ]
         text = self._drawn(record.sequence) if self.on_unknown == "random" else record.sequence
-        if self.alphabet.first_unknown(text) is not None:
-            raise fault
+        if (index := self.alphabet.first_unknown(text)) is not None:
+            raise self._unknown(original, text, index, path=fault.path, record=fault.record)
         return [Record(text, record.name, record.label, record.place)]
 
     # ---- what users know and want to know ---------------------------------------------------------------------------

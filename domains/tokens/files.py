@@ -56,16 +56,20 @@ def _checked(tokens: Tokens, path: Path, records: Iterable[Record]) -> Iterator[
 def _array(path: Path, **options: Any) -> Iterator[Record]:
     for option in options:
         raise DataError(f"{option} is for tables; an npy file has no columns", path=path, remedy="leave it out")
+    with path.open("rb") as file:
+        magic = file.read(6)
+    if magic != b"\x93NUMPY":
+        kind = "an archive of arrays (npz)" if magic.startswith(b"PK") else "no npy file"
+        raise DataError(f"this is {kind}", path=path, remedy="write one array with numpy.save")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        pickled = "allow_pickle" in str(error)
-        message = "the array holds Python objects" if pickled else f"cannot be read as an npy file: {error}"
-        remedy = "save rows of different lengths as lists in Parquet" if pickled else "write it again with numpy.save"
-        raise DataError(message, path=path, remedy=remedy) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
-        kind = array.dtype if isinstance(array, np.ndarray) else "an archive of arrays"
-        raise DataError(f"got {kind}, expected integers", path=path, remedy="convert it before saving")
+        if "Python objects" in str(error):
+            remedy = "save rows of different lengths as lists in Parquet"
+            raise DataError("the array holds Python objects, not integers", path=path, remedy=remedy) from error
+        raise DataError(f"damaged npy file: {error}", path=path, remedy="write it again with numpy.save") from error
+    if array.dtype.kind not in "iu":
+        raise DataError(f"got {array.dtype}, expected integers", path=path, remedy="convert it before saving")
     if not array.size:
         raise DataError(f"the array is empty: shape {array.shape}", path=path)
     for place, row in enumerate(array.reshape(1, -1) if array.ndim < 2 else array, start=1):
