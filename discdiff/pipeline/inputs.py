@@ -3,48 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from discdiff.constraints import Allowed, Constraint, PositionWise
+from discdiff.data.dataset import SequenceDataset
 from discdiff.domain import Domain
 from discdiff.errors import DataError, DiscdiffError, IncompatibleError
+from discdiff.sequences import Sequences
 
 Labels = str | int | Sequence[str | int] | None
 
 
-def label_numbers(labels: Labels, n: int, *, count: int | None, names: Sequence[str] | None) -> Tensor | None:
-    """Numbers of classes, int64 `[n]`; None if none are asked for.
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a model is conditioned on.
 
-    Args:
-        labels: a class, by name or number, or one a sequence.
-        n: how many sequences.
-        count: the model's classes; None if it has none.
-        names: of the classes, in the order of their numbers; None where they have only numbers.
+    Attributes:
+        count: how many; None for a model without labels.
+        names: in the order of their numbers; None where they have only numbers.
+    """
+
+    count: int | None
+    names: Sequence[str] | None
+
+    def numbers(self, labels: Labels, n: int, *, in_turn: bool = False) -> Tensor | None:
+        """Numbers of classes, int64 `[n]`; None for a model without labels.
+
+        Args:
+            labels: a class, by name or number, or one a sequence.
+            n: how many sequences.
+            in_turn: take all classes in turn where none are named.
+
+        Raises:
+            IncompatibleError: no such class, labels for a model without, or none for a model with labels.
+        """
+        if self.count is None:
+            if labels is None:
+                return None
+            raise IncompatibleError(
+                "labels",
+                got=repr(labels),
+                expected="none: the model was trained without labels",
+                remedy="Leave them out, or train with data.label_column.",
+            )
+        if labels is None and in_turn:
+            return torch.arange(n) % self.count
+        known = list(self.names) if self.names else [str(i) for i in range(self.count)]
+        if labels is None:
+            raise IncompatibleError(
+                "labels",
+                got="none",
+                expected=f"one of {', '.join(known)}: the model was trained with labels",
+                remedy="Name a class (--label), or the column of classes (--label-column).",
+            )
+        each = [labels] * n if isinstance(labels, str | int) else list(labels)
+        if len(each) != n:
+            raise IncompatibleError("labels", got=len(each), expected=n, remedy="Give one, or one a sequence.")
+        for label in each:
+            if str(label) not in known:
+                raise IncompatibleError(
+                    "label", got=repr(label), expected=f"one of {', '.join(known)}", remedy="Name a class of the run."
+                )
+        return torch.tensor([known.index(str(label)) for label in each])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Strings as rows of tokens; a long one may be several.
+
+    Attributes:
+        texts: the strings.
+        sequences: the rows, with classes.
+        owners: int64, increasing: the number of the string that each row belongs to.
+    """
+
+    texts: list[str]
+    sequences: Sequences
+    owners: Tensor
+
+    @property
+    def keys(self) -> Tensor:
+        """int64: a number for each row that follows from its string's number and its own within the string."""
+        block = torch.arange(len(self.owners)) - torch.searchsorted(self.owners, self.owners)
+        return (self.owners << 32) + block
+
+
+def rows_of(
+    strings: Sequence[str] | SequenceDataset, domain: Domain, labels: Labels, *, classes: Classes, max_length: int
+) -> Rows:
+    """Strings or a data set as rows of tokens with their classes.
 
     Raises:
-        IncompatibleError: no such class, or a model without labels.
+        DataError: see `encode_blocks`.
+        IncompatibleError: see `Classes.numbers`.
     """
-    if labels is None:
-        return None
-    if count is None:
-        raise IncompatibleError(
-            "labels",
-            got=repr(labels),
-            expected="none: the model was trained without labels",
-            remedy="Leave them out, or train with data.label_column and network.num_labels.",
-        )
-    each = [labels] * n if isinstance(labels, str | int) else list(labels)
-    if len(each) != n:
-        raise IncompatibleError("labels", got=len(each), expected=n, remedy="Give one, or one a sequence.")
-    known = list(names) if names else [str(i) for i in range(count)]
-    for label in each:
-        if str(label) not in known:
-            raise IncompatibleError(
-                "label", got=repr(label), expected=f"one of {', '.join(known)}", remedy="Name a class of the run."
-            )
-    return torch.tensor([known.index(str(label)) for label in each])
+    if isinstance(strings, SequenceDataset):
+        owners, texts = torch.arange(len(strings)), strings.texts()
+        sequences = strings.batch(owners)
+    else:
+        tokens, owners = encode_blocks(domain, strings, max_length)
+        sequences, texts = Sequences.from_lists(tokens), list(strings)
+    numbers = sequences.labels
+    if classes.count is None or labels is not None or numbers is None:
+        chosen = classes.numbers(labels, len(texts))
+        numbers = None if chosen is None else chosen[owners]
+    return Rows(texts, replace(sequences, labels=numbers), owners)
 
 
 def encode_blocks(domain: Domain, strings: Sequence[str], max_length: int) -> tuple[list[list[int]], Tensor]:
@@ -125,4 +191,4 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-__all__ = ["Labels", "encode_blocks", "label_numbers", "pick_device", "with_end"]
+__all__ = ["Classes", "Labels", "Rows", "encode_blocks", "pick_device", "rows_of", "with_end"]

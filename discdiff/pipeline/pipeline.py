@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from discdiff.constraints import Constraint, Unconstrained
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import DiscdiffError, IncompatibleError, TemplateError
+from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError, TemplateError
 from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion, Model
-from discdiff.pipeline.inputs import Labels, encode_blocks, label_numbers, pick_device, with_end
+from discdiff.pipeline.inputs import Classes, Labels, Rows, pick_device, rows_of, with_end
 from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
@@ -25,7 +26,6 @@ from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Ancestral, GridSampler, Sampler, State
 from discdiff.sampling import OnStep
 from discdiff.sampling import sample as sample_tokens
-from discdiff.sequences import Sequences
 
 Method = tuple[Sampler, int | None, Model]
 
@@ -58,6 +58,8 @@ class Pipeline:
     @classmethod
     def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
+        if dataset.domain is None:
+            raise ConfigError("a pipeline speaks strings: make the data set of a domain")
         return cls(model.eval(), dataset.domain, dataset.length_model, dataset.length, dataset.label_names)
 
     @classmethod
@@ -103,7 +105,7 @@ class Pipeline:
             sampler: how to get from noise to data; by default the run's.
             steps: network calls, for samplers with a time grid; by default the run's.
             seed: any integer.
-            labels: a class, by name or number, or one a string; None samples without a class.
+            labels: a class, by name or number, or one a string; by default all classes in turn.
             temperature: below 1 sharpens the model's choices; by default the run's.
             batch_size: strings sampled at once.
             progress: show progress on standard error.
@@ -178,7 +180,7 @@ class Pipeline:
         else:
             constraint = with_end(constraint, length, longest=self.lengths.longest, end=self.lengths.end)
             lengths = torch.full((n,), self.lengths.longest)
-        classes = self._labels(labels, n)
+        classes = Classes(self._num_labels, self.label_names).numbers(labels, n, in_turn=True)
         sampler, steps, model = method
         # the longest first: if memory does not suffice, that shows at once
         batches = lengths.argsort(descending=True, stable=True).split(batch_size)
@@ -200,18 +202,31 @@ class Pipeline:
                     found[row] = self.domain.decode(tokens)
         return found
 
-    def _labels(self, labels: Labels, n: int) -> Tensor | None:
-        return label_numbers(labels, n, count=self._num_labels, names=self.label_names)
-
     @property
     def _num_labels(self) -> int | None:
         count: int | None = getattr(self.model.network, "num_labels", None)
         return count
 
     # ---- strings in --------------------------------------------------------------------------------------------------
+    def read(self, path: str | Path, *, on_long: OnLong = "error", **options: Any) -> SequenceDataset:
+        """The sequences of a file, encoded for this model.
+
+        Args:
+            path: a file that the domain reads.
+            on_long: what to do with sequences longer than what the model was trained on.
+            options: what `domain.read` takes, such as `where` and `label_column`.
+
+        Raises:
+            DataError: what is wrong with the file, and where.
+        """
+        names = self.label_names if "label_column" in options else None
+        return SequenceDataset.read(
+            self.domain, path, length=self.max_length, on_long=on_long, label_names=names, **options
+        )
+
     def score(
         self,
-        strings: Sequence[str],
+        strings: Sequence[str] | SequenceDataset,
         *,
         samples: int = 8,
         seed: int = 0,
@@ -222,29 +237,24 @@ class Pipeline:
         """An upper bound on −log p of each string (given its length), in nats, with its Monte Carlo standard error.
 
         Args:
-            strings: what to score; where the domain's files are streams, long strings are scored in blocks.
+            strings: what to score, or a data set; where the domain's files are streams, long strings are scored in
+                blocks.
             samples: noise levels per string; the standard error falls with the root of their number.
             seed: any integer.
-            labels: a class, by name or number, or one a string.
+            labels: a class, by name or number, or one a string; by default those of a data set.
             batch_size: strings evaluated at once.
             progress: show progress on standard error.
 
         Raises:
             DataError: a string that is empty or longer than what the model was trained on, with its number.
             UnknownTokenError: a symbol outside the alphabet.
+            IncompatibleError: labels that the model does not have, or none where it needs them.
         """
-        rows, owners = encode_blocks(self.domain, strings, self.max_length)
-        classes = self._labels(labels, len(strings))
-        sequences = Sequences.from_lists(rows)
-        if classes is not None:
-            sequences = replace(sequences, labels=classes[owners])
-        # a block's stream of random numbers follows from its string's number and its own within the string
-        block = torch.arange(len(owners)) - torch.searchsorted(owners, owners)
-        bound = self._nelbo(sequences, Keys(seed, (owners << 32) + block), samples, batch_size, progress)
-        nats = torch.zeros(len(strings), dtype=torch.float64).index_add(0, owners, bound.total)
-        variance = torch.zeros_like(nats).index_add(0, owners, bound.standard_errors.square())
-        tokens = torch.zeros(len(strings), dtype=torch.int64).index_add(0, owners, sequences.lengths)
-        values = zip(strings, nats.tolist(), variance.sqrt().tolist(), tokens.tolist(), strict=True)
+        rows, bound = self._bound(strings, samples, seed, labels, batch_size, progress)
+        nats = torch.zeros(len(rows.texts), dtype=torch.float64).index_add(0, rows.owners, bound.total)
+        variance = torch.zeros_like(nats).index_add(0, rows.owners, bound.standard_errors.square())
+        tokens = torch.zeros(len(nats), dtype=torch.int64).index_add(0, rows.owners, rows.sequences.lengths)
+        values = zip(rows.texts, nats.tolist(), variance.sqrt().tolist(), tokens.tolist(), strict=True)
         return [SequenceScore(s, nat, error, self.domain.units(s), count) for s, nat, error, count in values]
 
     def bound(
@@ -253,31 +263,35 @@ class Pipeline:
         *,
         samples: int = 8,
         seed: int = 0,
+        labels: Labels = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> StringsBound:
-        """An upper bound on −log p of a set of strings, or of a data set with its labels. See `score`."""
-        if not isinstance(strings, SequenceDataset):
-            rows, _ = encode_blocks(self.domain, strings, self.max_length)
-            sequences, units = Sequences.from_lists(rows), sum(map(self.domain.units, strings))
-        else:
-            sequences, units = strings.batch(range(len(strings))), sum(map(self.domain.units, strings.texts()))
-            if self._num_labels is None:
-                sequences = replace(sequences, labels=None)
-        keys = Keys(seed, torch.arange(len(sequences)))
-        bound = self._nelbo(sequences, keys, samples, batch_size, progress)
-        return StringsBound(bound, units, self.domain.unit)
+        """An upper bound on −log p of a set of strings. Arguments and errors are those of `score`."""
+        rows, bound = self._bound(strings, samples, seed, labels, batch_size, progress)
+        return StringsBound(bound, sum(map(self.domain.units, rows.texts)), self.domain.unit)
 
-    def _nelbo(self, sequences: Sequences, keys: Keys, samples: int, batch_size: int, progress: bool) -> Bound:
-        with show_progress(f"scoring {len(sequences)}", enabled=progress) as report:
-            return nelbo(
+    def _bound(
+        self,
+        strings: Sequence[str] | SequenceDataset,
+        samples: int,
+        seed: int,
+        labels: Labels,
+        batch_size: int,
+        progress: bool,
+    ) -> tuple[Rows, Bound]:
+        classes = Classes(self._num_labels, self.label_names)
+        rows = rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
+        with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
+            bound = nelbo(
                 self.model,
-                self.lengths.fill(sequences),
-                generator=keys,
+                self.lengths.fill(rows.sequences),
+                generator=Keys(seed, rows.keys),
                 samples=samples,
                 batch_size=batch_size,
                 on_batch=lambda done, total: report(done / total),
             )
+        return rows, bound
 
 
 def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:

@@ -1,0 +1,80 @@
+"""List the domains: alphabets, file formats, template languages.
+
+examples:
+  discdiff domains                                              # all of them, briefly
+  discdiff domains protein                                      # one of them, in full
+  discdiff domains --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from discdiff.cli import output
+
+if TYPE_CHECKING:
+    from discdiff.domain import Domain
+
+SHOWN = 24
+EXAMPLES = {
+    "dna": ("FASTA, FASTQ, GenBank, CSV, TSV, Parquet", "N{20}TATAWAW N{30} ATG"),
+    "protein": ("FASTA, Stockholm, GenBank, CSV, TSV, Parquet", "M-x(3)-[LIVM]-{P}-G"),
+    "smiles": ("smi, CSV, TSV, SDF, Parquet", "c1ccccc1{6}C(=O)O"),
+    "text": ("txt, jsonl, Parquet", "running is [MASK] for your [MASK:3]"),
+    "tokens": ("npy, CSV, TSV, Parquet, text", "[5, 3, ?, ?{4}, 1|2|7]"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one domain, in full")
+    output.add_output_arguments(parser, "text")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from discdiff.domain import domain, domain_names
+
+    output.check_output(arguments.output)
+    names = domain_names() if arguments.name is None else [arguments.name]
+    found = [_facts(name, domain(name)) for name in names]
+    with output.results(arguments.output) as stream:
+        for facts in found:
+            if arguments.json:
+                output.write_json(facts, stream)
+                continue
+            stream.write(f"{facts['name']}\n")
+            text = facts["documentation"] if arguments.name is not None else facts["summary"]
+            stream.write("".join(f"  {line}\n".replace("  \n", "\n") for line in text.splitlines()))
+            for key in ("alphabet", "files", "template"):
+                if facts[key]:
+                    stream.write(f"  {key + ':':<10}{facts[key]}\n")
+            stream.write("\n")
+    return 0
+
+
+def _facts(name: str, found: Domain) -> dict[str, Any]:
+    documentation = inspect.getdoc(type(found)) or ""
+    files, template = EXAMPLES.get(name, ("", ""))
+    return {
+        "name": name,
+        "unit": found.unit,
+        "summary": documentation.split("\n\n")[0],
+        "alphabet": _alphabet(found),
+        "files": files + (", each plain or compressed (gz, bz2, xz)" if files else ""),
+        "template": template,
+        "documentation": documentation,
+    }
+
+
+def _alphabet(found: Domain) -> str:
+    from discdiff.errors import DiscdiffError
+
+    try:
+        size = found.vocab_size
+        symbols = found.symbols(range(min(size, SHOWN)))
+    except DiscdiffError:
+        return "learned from the training set"
+    return f"{size} tokens: {' '.join(symbols)}" + (" …" if size > SHOWN else "")

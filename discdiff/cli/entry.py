@@ -1,0 +1,152 @@
+"""The entry point: parses, runs, and turns errors into one or two lines and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from discdiff.cli import domains, evaluate, infill, sample, score, train
+
+COMMANDS = {
+    "train": train,
+    "sample": sample,
+    "infill": infill,
+    "score": score,
+    "evaluate": evaluate,
+    "domains": domains,
+}
+EPILOG = """\
+examples:
+  discdiff train molecules.smi --domain smiles --output runs/mine
+  discdiff train --config configs/ecoli_promoters.yaml --data-root data
+  discdiff sample runs/mine -n 100
+  discdiff infill runs/mine 'c1ccccc1{6}C(=O)O' -n 16
+  discdiff score runs/mine held_out.smi
+  discdiff evaluate runs/mine --reference held_out.smi
+
+`discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to
+standard error. Exit codes: 0 done, 2 a fault in what was given, 130 interrupted, 1 a fault of discdiff itself.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses what it does not know in one line, with the nearest option, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} See `{self.prog} --help`.\n".replace("\n ", " "))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line; needs nothing but the standard library."""
+    built = Parser(
+        prog="discdiff",
+        description="Discrete diffusion for sequences: train, sample, infill and score.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    built.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = built.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
+    for name, module in COMMANDS.items():
+        summary, _, examples = (module.__doc__ or "").partition("\n\n")
+        command = commands.add_parser(
+            name,
+            help=summary.rstrip("."),
+            description=summary,
+            epilog=examples.strip("\n"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(run=module.run, parser=command)
+    return built
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"discdiff {version('discdiff')}")
+        sys.exit(0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Raises:
+        SystemExit: after `--help`, or on options that cannot be parsed (code 2).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    built = parser()
+    if not words:
+        built.print_help()
+        return 0
+    # options of the configuration (--training.max_steps 100) are taken out first: argparse would not know which of
+    # the words after them are their values
+    configuration: list[str] = []
+    if words[0] == "train":
+        words, configuration = train.split(words, _command(built, "train"))
+    arguments, unknown = built.parse_known_args(words)
+    if unknown:
+        fail = getattr(arguments, "parser", built)
+        fail.error(_unknown(unknown, fail))
+    if arguments.command is None:
+        built.error("name a command.")
+    arguments.configuration = configuration
+    try:
+        return int(arguments.run(arguments) or 0)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:
+        # the reader of our output has gone (`discdiff sample … | head`); keep the interpreter from flushing into it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, SystemExit) as error:
+        if arguments.debug or isinstance(error, SystemExit):
+            raise
+        return _report(error, arguments.command)
+
+
+def _command(built: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    found = next(action for action in built._actions if isinstance(action, argparse._SubParsersAction))
+    command: argparse.ArgumentParser = found.choices[name]
+    return command
+
+
+def _unknown(words: Iterable[str], fail: argparse.ArgumentParser) -> str:
+    word = next((w for w in words if w.startswith("-")), next(iter(words)))
+    near = difflib.get_close_matches(word.split("=")[0], fail._option_string_actions, n=1)
+    kind = "option" if word.startswith("-") else "argument"
+    return f"unknown {kind} {word}." + (f" Did you mean {near[0]}?" if near else "")
+
+
+def _report(error: BaseException, command: str) -> int:
+    from discdiff.errors import DiscdiffError
+
+    if isinstance(error, DiscdiffError):
+        return _say(str(error), 2)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 2)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return _say(f"out of memory ({error}). Try a smaller batch or model.", 2)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - a name for a message
+    return _say(
+        f"{type(error).__name__} at {place}: {error}\n"
+        f"This is a fault of discdiff, not of your input; run `discdiff {command} … --debug` for the traceback.",
+        1,
+    )
+
+
+def _say(message: str, code: int) -> int:
+    # a progress display may have left the cursor within a line
+    print(f"discdiff: {message}", file=sys.stderr, flush=True)
+    return code

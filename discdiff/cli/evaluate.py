@@ -1,0 +1,102 @@
+"""Evaluate a run: its bound on held-out sequences, and the quality of its samples.
+
+examples:
+  discdiff evaluate runs/promoters --reference held_out.fasta
+  discdiff evaluate runs/zinc --reference zinc.csv --where split=test --training zinc_train.smi -n 1000
+  discdiff evaluate runs/zinc --reference test.smi --plots plots/ --json -o zinc.json
+  discdiff evaluate runs/text --reference test.txt -n 0         # the bound alone
+
+The bound is an upper bound on -log p of the reference, in nats and bits per unit, with the standard error of the
+estimate. Samples are judged by the domain: validity with reasons, uniqueness, novelty against --training, distances of
+lengths and composition to the reference, and the domain's own figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from discdiff.cli import options, output
+
+if TYPE_CHECKING:
+    from discdiff.data.dataset import SequenceDataset
+    from discdiff.pipeline import Pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    options.add_run_argument(parser)
+    parser.add_argument("--reference", type=Path, required=True, metavar="FILE", help="held-out sequences")
+    parser.add_argument("--training", type=Path, metavar="FILE", help="training set, for the novelty of samples")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the domain's pictures into this folder")
+    options.add_reading_arguments(parser)
+    options.add_scoring_arguments(parser, alone=False)
+    options.add_sampling_arguments(parser, count=1000, none=True)
+    output.add_output_arguments(parser, "a report")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    output.check_output(arguments.output)
+    pipeline = options.load(arguments)
+    reference = options.read(pipeline, arguments.reference, arguments)
+    training = None if arguments.training is None else [r.sequence for r in pipeline.domain.read(arguments.training)]
+    report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
+    report["bound"] = _bound(pipeline, reference, arguments)
+    if arguments.n:
+        samples = pipeline.sample(arguments.n, **options.sampling(arguments))
+        texts = reference.texts()
+        report["samples"] = pipeline.domain.metrics(samples, reference=texts, training=training)
+        if arguments.plots is not None:
+            arguments.plots.mkdir(parents=True, exist_ok=True)
+            drawn = pipeline.domain.plots(arguments.plots, samples, reference=texts)
+            report["plots"] = {caption: str(path) for caption, path in drawn.items()}
+    with output.results(arguments.output) as stream:
+        if arguments.json:
+            output.write_json(report, stream)
+        else:
+            write_report(report, stream)
+    return 0
+
+
+def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.Namespace) -> dict[str, Any]:
+    bound = pipeline.bound(
+        reference,
+        samples=arguments.noise_levels,
+        labels=arguments.label,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        progress=not arguments.quiet,
+    )
+    return {
+        "unit": bound.unit,
+        "sequences": len(reference),
+        "units": bound.units,
+        "nats_per_unit": bound.nats_per_unit,
+        "bits_per_unit": bound.bits_per_unit,
+        "standard_error_bits": bound.standard_error / math.log(2),
+        "nats_per_token": bound.bound.nats_per_token,
+        "method": bound.bound.method,
+        "notes": reference.notes,
+    }
+
+
+def write_report(report: dict[str, Any], stream: TextIO, indent: str = "") -> None:
+    """Write nested figures as indented lines."""
+    for key, value in report.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict) and {"ratio", "count", "of"} <= set(value):
+            share = "-" if value["ratio"] is None else f"{value['ratio']:.2%}"
+            stream.write(f"{indent}{name}: {share} ({value['count']} of {value['of']})\n")
+            write_report({k: v for k, v in value.items() if k not in ("ratio", "count", "of")}, stream, indent + "  ")
+        elif isinstance(value, dict):
+            if value:
+                stream.write(f"{indent}{name}:\n")
+                write_report(value, stream, indent + "  ")
+        elif isinstance(value, list):
+            for item in value:
+                stream.write(f"{indent}{name}: {item}\n")
+        elif value is not None:
+            stream.write(f"{indent}{name}: {f'{value:.4f}' if isinstance(value, float) else value}\n")

@@ -1,0 +1,37 @@
+"""Complete a half-known sequence: what the template gives stays, the rest is drawn.
+
+examples:
+  discdiff infill runs/promoters 'N{20}TATAWAW N{23}' -n 16     # DNA: IUPAC codes, N{20} for 20 free bases
+  discdiff infill runs/zinc 'c1ccccc1{6}C(=O)O' -n 16           # SMILES: {6} for 6 free tokens
+  discdiff infill runs/uniprot 'M-x(40)-C-x(2)-C' -n 4          # protein: PROSITE
+  discdiff infill runs/text 'To be, or [MASK:24] question'      # text
+
+`discdiff domains` explains each template language. Put `--` before a template that begins with a dash.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from discdiff.cli import options, output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    options.add_run_argument(parser)
+    parser.add_argument("template", metavar="TEMPLATE", help="what is known, in the domain's template language")
+    options.add_sampling_arguments(parser)
+    output.add_output_arguments(parser, "the domain's format")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    output.check_output(arguments.output)
+    pipeline = options.load(arguments)
+    samples = pipeline.infill(
+        arguments.template,
+        arguments.n,
+        **options.sampling(arguments),
+    )
+    output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)
+    return 0

@@ -1,0 +1,171 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from discdiff.data.dataset import SequenceDataset
+    from discdiff.pipeline import Pipeline
+    from discdiff.samplers import Sampler
+
+
+def _integer(least: int, what: str, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {what}")
+    return value
+
+
+def natural(text: str) -> int:
+    """An integer that is not negative."""
+    return _integer(0, "0 or a positive integer", text)
+
+
+def positive(text: str) -> int:
+    """A positive integer."""
+    return _integer(1, "a positive integer", text)
+
+
+def at_least_two(text: str) -> int:
+    """An integer of at least 2."""
+    return _integer(2, "an integer of at least 2", text)
+
+
+def positive_float(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a positive number")
+    return value
+
+
+def add_run_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the run folder and the device."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `discdiff train` wrote")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, none: bool = False) -> None:
+    """Add the options of sampling; `none` allows `-n 0`."""
+    parser.add_argument(
+        "-n", type=natural if none else positive, default=count, metavar="N", help=f"how many samples; default {count}"
+    )
+    group = parser.add_argument_group("sampling")
+    add = group.add_argument
+    add("--sampler", metavar="NAME", help="ancestral, euler, first_hitting or ordered; default: the run's")
+    add("--steps", type=positive, metavar="N", help="steps of ancestral and euler; default: the run's")
+    add("--seed", type=int, default=0, metavar="N", help="sample i depends on the seed and on i alone; default 0")
+    add("--temperature", type=positive_float, metavar="T", help="below 1 sharpens choices; default: the run's")
+    add("--label", metavar="NAME", help="class, for a run trained with labels; default: all in turn")
+    add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of sampling, as arguments of `Pipeline.sample` and `infill`."""
+    return {
+        "sampler": sampler_named(arguments.sampler),
+        "steps": arguments.steps,
+        "seed": arguments.seed,
+        "labels": arguments.label,
+        "temperature": arguments.temperature,
+        "batch_size": arguments.batch_size,
+        "progress": not arguments.quiet,
+    }
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reading files."""
+    group = parser.add_argument_group("reading")
+    add = group.add_argument
+    add("--sequence-column", metavar="NAME", help="column of sequences in a table")
+    add("--label-column", metavar="NAME", help="column of classes, for a run trained with labels")
+    add("--name-column", metavar="NAME", help="column of names")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep these rows only; may be repeated")
+    add(
+        "--on-long",
+        choices=("error", "skip", "crop"),
+        default="error",
+        help="what to do with sequences longer than the model's; default error",
+    )
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
+    """Add the options of bounds; those that sampling has too only if `alone`."""
+    group = parser.add_argument_group("scoring")
+    add = group.add_argument
+    add(
+        "--noise-levels",
+        type=at_least_two,
+        default=8,
+        metavar="N",
+        help="per sequence; the standard error falls with the root; default 8",
+    )
+    if alone:
+        add("--seed", type=int, default=0, metavar="N", help="default 0")
+        add("--label", metavar="NAME", help="class of all sequences, for a run trained with labels")
+        add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
+
+
+def read(pipeline: Pipeline, path: Path, arguments: argparse.Namespace) -> SequenceDataset:
+    """The sequences of a file, encoded for a run; what was left out is said on standard error."""
+    columns = ("sequence_column", "label_column", "name_column")
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in columns if getattr(arguments, name)}
+    where: dict[str, list[str]] = {}
+    for text in arguments.where:
+        column, equals, value = text.partition("=")
+        if not equals or not column:
+            raise ConfigError(f"--where {text}: expected COLUMN=VALUE, such as --where split=test")
+        where.setdefault(column, []).append(value)
+    if where:
+        options["where"] = where
+    dataset = pipeline.read(path, on_long=arguments.on_long, **options)
+    for note in dataset.notes:
+        print(f"{path}: {note}", file=sys.stderr)
+    return dataset
+
+
+def load(arguments: argparse.Namespace) -> Pipeline:
+    """The pipeline of a run folder, on the device that was asked for."""
+    from discdiff.pipeline import Pipeline
+
+    return Pipeline.load(arguments.run_folder, device=arguments.device)
+
+
+def sampler_named(name: str | None) -> Sampler | None:
+    """The sampler of a name such as `first_hitting` or `FirstHitting`.
+
+    Raises:
+        ConfigError: no sampler has that name.
+    """
+    if name is None:
+        return None
+    from discdiff import samplers
+    from discdiff.samplers import Sampler
+
+    kinds = {
+        key.lower(): kind
+        for key, kind in vars(samplers).items()
+        if isinstance(kind, type) and issubclass(kind, Sampler) and not inspect.isabstract(kind)
+    }
+    kind = kinds.get(name.replace("_", "").replace("-", "").lower())
+    if kind is None:
+        near = difflib.get_close_matches(name.lower(), kinds, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"--sampler: no sampler {name!r}; known: {', '.join(sorted(kinds))}.{hint}")
+    chosen: Sampler = kind()
+    return chosen

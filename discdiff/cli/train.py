@@ -1,0 +1,149 @@
+"""Train a model on a file, or as a configuration says.
+
+examples:
+  discdiff train molecules.smi --domain smiles --output runs/mine       # default sizes, 5 % held out
+  discdiff train --config configs/ecoli_promoters.yaml --data-root data # runs/ecoli_promoters
+  discdiff train --config my.yaml --training.max_steps 2000 --network.dim 128
+  discdiff train --config my.yaml --process Uniform --parameterization Score --loss ScoreEntropy
+  discdiff train --output runs/mine --resume                            # goes on from the last checkpoint
+
+Any key of a configuration is an option, after all else:
+  --domain NAME                  dna, protein, smiles, text, tokens; --domain.KEY for the domain's own options
+  --data.length, .on_long, .label_column, .split_column, .where.COLUMN, .valid_fraction, .end_token, …
+  --process, --network, --schedule, --parameterization, --loss: a class, or with .KEY an argument of it
+  --training.max_steps, .max_minutes, .batch_size, .learning_rate, .device, .precision, …
+  --sampling.sampler, .steps, .temperature: the run's defaults
+  --seed
+The run folder's config.yaml has all of them, with their values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discdiff.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from discdiff.experiment import Experiment
+
+# the first words of configuration keys (the fields of `Experiment`)
+SECTIONS = (
+    "domain", "data", "process", "network", "schedule", "parameterization", "loss", "training", "sampling", "seed",
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.usage = "discdiff train [FILE] [--config FILE] [--output FOLDER] [--KEY VALUE ...]"
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="training set; else the configuration's")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, such as those in configs/")
+    parser.add_argument("--data-root", metavar="FOLDER", help="folder that the configuration's paths are relative to")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="run folder; default: runs/ and the file's name")
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def split(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Divide the command line into the command's own words and `--key value` pairs of the configuration."""
+    options = set(parser._option_string_actions)
+    own: list[str] = []
+    configuration: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name = word.split("=")[0]
+        if not name.startswith("--") or name in options:
+            own.append(word)
+            continue
+        if name[2:].split(".")[0].replace("-", "_") not in SECTIONS:
+            near = difflib.get_close_matches(name, [*options, *(f"--{section}" for section in SECTIONS)], n=1)
+            parser.error(f"unknown option {name}." + (f" Did you mean {near[0]}?" if near else ""))
+        configuration.append(word)
+        if "=" not in word and queue:
+            configuration.append(queue.pop(0))
+    return own, configuration
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    folder = _folder(arguments)
+    _check_folder(folder, arguments)
+    experiment = _experiment(arguments, folder)
+    if not arguments.quiet:
+        print(f"training {folder} ({experiment.domain!r})", file=sys.stderr)
+    result = experiment.run(
+        folder, resume=arguments.resume, overwrite=arguments.overwrite, progress=not arguments.quiet
+    )
+    if not arguments.quiet:
+        print(f"{result}\nnext: discdiff sample {folder} -n 10", file=sys.stderr)
+    print(folder)
+    return 0
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    if arguments.output is not None:
+        return Path(arguments.output)
+    source = arguments.config or arguments.file
+    if source is None:
+        raise ConfigError("name a file to learn from, or a configuration: --config FILE. See `discdiff train --help`.")
+    return Path("runs") / source.name.split(".")[0]
+
+
+def _check_folder(folder: Path, arguments: argparse.Namespace) -> None:
+    """Refuse at once a folder that is in use, or that has nothing to resume from."""
+    if arguments.resume and arguments.overwrite:
+        raise ConfigError("--resume and --overwrite exclude one another")
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: a file of that name exists; name another folder with --output")
+    if arguments.resume:
+        if not (folder / "checkpoints" / "last.ckpt").is_file():
+            raise CheckpointError(f"{folder}: no checkpoint to resume from; leave out --resume to start a run")
+    elif not arguments.overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise CheckpointError(
+            f"{folder}: the folder is not empty. Go on with --resume, replace it with --overwrite, "
+            "or name another with --output."
+        )
+
+
+def _experiment(arguments: argparse.Namespace, folder: Path) -> Experiment:
+    from discdiff.experiment import Experiment
+
+    config: Path | None = arguments.config
+    if config is None and arguments.resume and arguments.file is None:
+        config = folder / "config.yaml"
+    values: dict[str, Any] = {}
+    if arguments.file is not None:
+        if config is None:
+            values = _quick_start(arguments.configuration)
+        alone = dict.fromkeys(("valid", "test", "root", "split_column"))
+        values["data"] = values.get("data", {}) | alone | {"train": str(arguments.file)}
+    if arguments.data_root is not None:
+        values.setdefault("data", {})["root"] = arguments.data_root
+    return Experiment.load(config, values=values, overrides=arguments.configuration)
+
+
+def _quick_start(configuration: Sequence[str]) -> dict[str, Any]:
+    """Sizes for a file without a configuration: what is worth waiting for on the machine at hand."""
+    import torch
+
+    from discdiff.domain import domain, domain_names
+
+    words = [part for word in configuration for part in word.split("=", 1)]
+    name = dict(pairwise(words)).get("--domain")
+    if name is None:
+        raise ConfigError(f"name the domain: --domain {' or '.join(domain_names())}")
+    values: dict[str, Any] = {"domain": name}
+    if "." not in name and domain(name).streams:
+        values["data"] = {"length": 256}
+    if not torch.cuda.is_available():
+        print("no GPU: a small model, 20 minutes at most; see --network.dim, --training.max_minutes", file=sys.stderr)
+        values["network"] = {"class_path": "Transformer", "init_args": {"dim": 128, "depth": 4}}
+        values["training"] = {"max_minutes": 20, "learning_rate": 1e-3}
+    return values
