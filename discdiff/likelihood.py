@@ -145,7 +145,7 @@ def _by_masking(model: Model, part: Sequences, generator: Randomness, samples: i
         prediction = model.predict(xt, sigma, context_of(part))
         where = positions_of(model.process.active(xt) & ~part.padding)
         loss = sum_rows(prediction.reveal_loss(part.tokens, where), where[0], len(part))
-        values.append(loss.double() * (part.lengths / k))
+        values.append(loss.double() * part.lengths / k)
     return torch.stack(values), _nothing(part), _nothing(part, samples)
 
 
