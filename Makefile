@@ -51,7 +51,7 @@ test: $(STAMP)  ## lint, check types, run the tests
 	@echo "==> 3/4 mypy (a minute the first time)"
 	@$(BIN)/mypy
 	@echo "==> 4/4 pytest on $(WORKERS) workers"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=10
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10
 
 demo: $(STAMP)  ## train a small molecule model, sample, infill, write demo/report.html
 	@echo "==> training, sampling and infilling molecules (at most 6 minutes on 2 cores)"
