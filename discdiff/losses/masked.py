@@ -15,13 +15,16 @@ from discdiff.sequences import Sequences
 def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor) -> Tensor:
     """Σ_masked −log p(x0_i | xt): nats per sequence, `[B]`.
 
+    Of an unnormalised score, whose scale must be learned too: Σ_y p̃_y − log p̃_x0 − 1 (`Prediction.reveal_loss`), so
+    that the losses stay equal to its score entropy and to its bound.
+
     Args:
         xt: sequences with masks, int64 `[B, L]`.
         sigma: the noise that a time-conditioned network is shown, `[B, 1]`.
     """
     prediction = model.predict(xt, sigma, context_of(sequences))
     where = positions_of(model.process.active(xt) & ~sequences.padding)
-    return sum_rows(prediction.nll(sequences.tokens, where), where[0], len(sequences))
+    return sum_rows(prediction.reveal_loss(sequences.tokens, where), where[0], len(sequences))
 
 
 class TimeCrossEntropy(Loss):
