@@ -109,6 +109,7 @@ def composition(path: Path, frequencies: NDArray[np.float64], letters: Sequence[
         else:
             bits = information(frequencies)[:, None] * frequencies
             table = pandas.DataFrame(bits, columns=list(letters), index=range(1, length + 1))
+            table = table[[letter for letter in letters if letter != "-"]]  # a gap leaves its height empty
             scheme = "classic" if len(letters) <= 5 else "chemistry"
             logomaker.Logo(table, ax=axes, color_scheme=scheme)
             axes.set_ylabel("bits")

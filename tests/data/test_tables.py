@@ -180,5 +180,3 @@ def test_real_tables(shared_dir: Path) -> None:
     assert {len(r.sequence) for r in promoters} == {70}
     variants = list(read_table(folder / "protein/gb1.test.csv.xz", sequence_column="variant"))
     assert len(variants) == 7641
-    test = list(read_table(folder / "smiles/qm9.csv.xz", where={"split": "test"}))
-    assert len(test) == 5335

@@ -6,37 +6,17 @@ import gzip
 import io
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from discdiff.domain import Record
-from discdiff.errors import ConfigError, DataError, DiscdiffError, UnknownTokenError
+from discdiff.errors import ConfigError, DataError, DiscdiffError
 from domains.dna import DNA
 from domains.fasta import write_fasta
-from domains.letters import Letters
 from domains.protein import Protein
-
-
-def put(folder: Path, content: str | bytes, name: str = "reads.fa") -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def read(path: Path, domain: Letters | None = None, **options: Any) -> list[tuple[str | None, str]]:
-    return [(record.name, record.sequence) for record in (domain or DNA()).read(path, **options)]
-
-
-def fault(path: Path, domain: Letters | None = None, **options: Any) -> DataError:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(DataError) as caught:
-            read(path, domain, **options)
-    assert str(path) in str(caught.value)
-    return caught.value
+from tests.domains.reading import fault, put, read
 
 
 # ---- FASTA that is fine ----------------------------------------------------------------------------------------------
@@ -248,72 +228,7 @@ def test_bad_stockholm(tmp_path: Path, text: str, expected: str) -> None:
     assert "\n" not in str(error)
 
 
-# ---- policies --------------------------------------------------------------------------------------------------------
-MIXED = ">s1\nACGT\n>s2\nANNCRGT\n>s3\nNN\n"
-
-
-def test_skip_is_counted(tmp_path: Path) -> None:
-    path = put(tmp_path, MIXED)
-    said = r"2 of 3 records left out for characters outside ACGT \(first: record s2, position 2: 'N'\)"
-    with pytest.warns(UserWarning, match=said):
-        assert read(path, DNA(on_unknown="skip")) == [("s1", "ACGT")]
-    error = fault(put(tmp_path, ">s1\nNN\n"), DNA(on_unknown="skip"))
-    assert "no record is left" in str(error)
-
-
-def test_split_names_the_pieces(tmp_path: Path) -> None:
-    path = put(tmp_path, MIXED)
-    with pytest.warns(UserWarning, match="2 of 3 records cut"):
-        assert read(path, DNA(on_unknown="split")) == [
-            ("s1", "ACGT"), ("s2:1-1", "A"), ("s2:4-4", "C"), ("s2:6-7", "GT"),
-        ]  # fmt: skip
-
-
-def test_random_draws_what_the_code_means(tmp_path: Path) -> None:
-    path = put(tmp_path, ">s1\n" + "R" * 200 + "\n")
-    domain = DNA(on_unknown="random")
-    with pytest.warns(UserWarning, match="1 of 1 records filled at random"):
-        first = read(path, domain)
-    with pytest.warns(UserWarning, match="filled"):
-        assert read(path, domain) == first  # the same on every run
-    assert set(first[0][1]) == {"A", "G"}
-    assert domain.decode(domain.encode("R" * 200)) == first[0][1]
-    error = fault(put(tmp_path, ">s1\nA RX\n"), domain)
-    assert "record s1, column 3: 'X'" in str(error)
-
-
-@pytest.mark.parametrize("options", [{"on_unknown": "ignore"}, {"gaps": "no"}, {"min_length": 0}, {"max_length": 0}])
-def test_bad_options(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="expected"):
-        DNA(**options)
-
-
-def test_stop_codons(tmp_path: Path) -> None:
-    assert read(put(tmp_path, ">p1\nMKV*\n"), Protein()) == [("p1", "MKV")]
-    error = fault(put(tmp_path, ">p1\nMK*V*\n"), Protein())
-    assert "record p1, column 3: '*' is not in the protein alphabet" in str(error)
-    assert "a stop codon is accepted at the end only" in str(error)
-    path = put(tmp_path, ">p1\nMK*V*\n")
-    with pytest.warns(UserWarning, match="cut"):
-        assert read(path, Protein(on_unknown="split")) == [("p1:1-2", "MK"), ("p1:4-4", "V")]
-    assert "the sequence is empty" in str(fault(put(tmp_path, ">p1\n*\n"), Protein()))
-
-
-@pytest.mark.parametrize("letter", "BJOUXZ")
-def test_rare_residues(letter: str) -> None:
-    with pytest.raises(UnknownTokenError, match=f"column 2: '{letter}' is not in the protein alphabet .*on_unknown="):
-        Protein().encode(f"M{letter}V")
-    drawn = Protein(on_unknown="random").encode(f"M{letter}V")
-    assert Protein().decode(drawn)[1] in {"B": "DN", "J": "IL", "O": "K", "U": "C", "Z": "EQ"}.get(
-        letter, "ACDEFGHIKLMNPQRSTVWY"
-    )
-
-
-def test_all_gaps_is_an_error(tmp_path: Path) -> None:
-    error = fault(put(tmp_path, ">s1\nAC\n>s2\n--\n"), DNA(gaps="drop"))
-    assert "record s2, line 3: the sequence is empty" in str(error)
-
-
+# ---- all formats -----------------------------------------------------------------------------------------------------
 def test_tables_are_read_by_their_suffix(tmp_path: Path) -> None:
     path = put(tmp_path, "id\tsequence\ty\ns1\tacgt\t1\n", "t.tsv")
     assert list(DNA().read(path, label_column="y")) == [Record("ACGT", "s1", "1", 1)]
