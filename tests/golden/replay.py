@@ -18,6 +18,7 @@ from discdiff.prediction import DenoiserPrediction, Positions, ScorePrediction
 from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.base import Process
 from discdiff.randomness import Keys
+from discdiff.samplers import Level
 from discdiff.schedules import Schedule
 from tests.conftest import GoldenCase
 
@@ -116,6 +117,13 @@ def denoised(process: Process, x: Tensor, sigma: Tensor, log_p: Tensor) -> Denoi
 def posterior_of(leave_one_out: Tensor, process: Process, x: Tensor, sigma: Tensor) -> Tensor:
     """log p(x0 | xt), up to a constant, of log p(x0_i | xt without position i): times P_σ[xt_i, x0]."""
     return leave_one_out.log_softmax(-1) + process.content(process.likelihood(x, sigma.expand(x.shape))).log()
+
+
+def level(schedule: Schedule, t: float, s: float | None = None) -> Level:
+    """The interval from t down to s, or to the clean sequence (σ = 0)."""
+    times = torch.tensor([t, t if s is None else s], dtype=torch.float64)
+    sigma, rate = schedule.total_noise(times).tolist(), schedule.noise_rate(times).tolist()
+    return Level(t, s or 0.0, sigma[0], 0.0 if s is None else sigma[1], rate[0])
 
 
 def normalized(weights: Tensor) -> Tensor:

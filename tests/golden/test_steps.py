@@ -15,19 +15,13 @@ from discdiff.processes.uniform import Uniform
 from discdiff.samplers import Ancestral, Euler, GridSampler, Level
 from discdiff.schedules import Geometric, LogLinear, Schedule
 from tests.conftest import GoldenCase
-from tests.golden.replay import Golden, close, denoised, normalized, scored
+from tests.golden.replay import Golden, close, denoised, level, normalized, scored
 
 SEDD: dict[str, tuple[Process, Schedule]] = {
     "sedd_step_absorb_loglinear": (Absorbing(6), LogLinear(1e-3)),
     "sedd_step_uniform_geometric": (Uniform(6), Geometric(1e-4, 20.0)),
 }
 SAMPLERS = {"analytic": Ancestral(), "euler": Euler()}
-
-
-def level(schedule: Schedule, t: float, s: float) -> Level:
-    times = torch.tensor([t, s], dtype=torch.float64)
-    sigma, rate = schedule.total_noise(times).tolist(), schedule.noise_rate(times).tolist()
-    return Level(t, s, sigma[0], sigma[1], rate[0])
 
 
 def step_law(sampler: GridSampler, prediction: Prediction, interval: Level) -> Tensor:
