@@ -38,16 +38,18 @@ class SequenceDataset:
     it.
 
     Attributes:
-        domain: the domain that encoded the sequences.
+        domain: the domain that encoded the sequences, or None for bare tokens.
         length: the longest length allowed, or a stream's block.
         label_names: the classes in the order of their numbers, or None where nothing is labelled.
         notes: what was left out or cut, in sentences for the user.
     """
 
-    def __init__(self, domain: Domain, encoded: Encoded, *, length: int | None = None, end_token: bool = False) -> None:
+    def __init__(
+        self, domain: Domain | None, encoded: Encoded, *, length: int | None = None, end_token: bool = False
+    ) -> None:
         self.domain, self.notes, self.label_names = domain, encoded.notes, encoded.label_names
         self.length = int(encoded.sizes.max()) if length is None else length
-        self.end_token = domain.vocab_size if end_token else None
+        self.end_token = domain.vocab_size if end_token and domain is not None else None
         self._encoded = encoded
         self._ids: npt.NDArray[np.int64] = np.arange(len(encoded.sizes))
 
@@ -124,13 +126,34 @@ class SequenceDataset:
         )
         return cls(domain, encoded, length=length, end_token=end_token)
 
+    @classmethod
+    def from_tokens(cls, sequences: Sequences, domain: Domain | None = None) -> SequenceDataset:
+        """Sequences that are tokens already; a domain, if there is one, turns them into strings."""
+        if not len(sequences):
+            raise DataError("no sequences", remedy="give at least one")
+        inside = ~sequences.padding.cpu().numpy()
+        sizes = sequences.lengths.cpu().numpy()
+        labels = None if sequences.labels is None else sequences.labels.cpu().numpy()
+        names = None if labels is None else [str(label) for label in range(int(labels.max()) + 1)]
+        encoded = Encoded(
+            sequences.tokens.cpu().numpy()[inside].astype(np.int32),
+            np.cumsum(sizes) - sizes,
+            sizes,
+            labels=labels,
+            label_names=names,
+            places=np.arange(1, len(sizes) + 1),
+        )
+        return cls(domain, encoded)
+
     # ---- what it holds ----
     def __len__(self) -> int:
         return len(self._ids)
 
     @property
     def vocab_size(self) -> int:
-        """The model's vocabulary: the domain's, and the end token where there is one."""
+        """The model's vocabulary: the domain's, and the end token where there is one; of bare tokens, what occurs."""
+        if self.domain is None:
+            return int(self._encoded.tokens.max()) + 1
         return self.domain.vocab_size + (self.end_token is not None)
 
     @property
@@ -166,7 +189,14 @@ class SequenceDataset:
 
     def texts(self, indices: Iterable[int] | None = None) -> list[str]:
         """The sequences as strings again: all of them, or those at `indices`."""
-        return [self.domain.decode(self.row(i).tolist()) for i in (range(len(self)) if indices is None else indices)]
+        return [self._decode(self.row(i).tolist()) for i in (range(len(self)) if indices is None else indices)]
+
+    def decode(self, sequences: Sequences) -> list[str]:
+        """Strings of sequences like those of this data set, end tokens cut off."""
+        return [self._decode(row) for row in self.length_model.cut(sequences).lists()]
+
+    def _decode(self, tokens: list[int]) -> str:
+        return " ".join(map(str, tokens)) if self.domain is None else self.domain.decode(tokens)
 
     def titles(self, ids: Iterable[int]) -> list[str]:
         """How a person finds sequences again, by the ids that batches carry: a record's name, or its place."""
@@ -252,7 +282,7 @@ class SequenceDataset:
     def __repr__(self) -> str:
         lengths = f"{self.lengths.min()} to {self.lengths.max()}"
         counts = f"{len(self):,} sequences, {self.tokens:,} tokens"
-        return f"SequenceDataset({self.domain!r}, {counts}, lengths {lengths})"
+        return f"SequenceDataset({self.domain}, {counts}, lengths {lengths})"
 
 
 def _hash(row: npt.NDArray[Any], seed: int) -> float:

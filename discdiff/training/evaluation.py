@@ -1,0 +1,117 @@
+"""What a run shows of its model while it trains: the bound on held-out sequences, and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from discdiff.data.dataset import SequenceDataset
+from discdiff.errors import DiscdiffError
+from discdiff.likelihood import nelbo
+from discdiff.model import Diffusion
+from discdiff.randomness import Keys
+from discdiff.samplers.base import Sampler
+from discdiff.sampling import sample
+from discdiff.training.result import Validation
+
+
+class Validator:
+    """The bound on at most `limit` held-out sequences, the same ones with the same noise each time.
+
+    Args:
+        dataset: held-out sequences.
+        limit: how many to use; they are chosen by a hash of their place.
+        batch_size: rows evaluated at once.
+        samples: noise levels per sequence.
+    """
+
+    def __init__(self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int) -> None:
+        order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
+        self.sequences = dataset.batch(order[:limit].sort().values)
+        self.batch_size, self.samples = batch_size, samples
+
+    def __call__(self, model: Diffusion, step: int, on_batch: Callable[[int, int], None]) -> Validation:
+        """The bound of a model in eval mode."""
+        assert self.sequences.ids is not None, "rows of a data set have ids"
+        bound = nelbo(
+            model,
+            self.sequences,
+            generator=Keys(0, self.sequences.ids),
+            samples=self.samples,
+            batch_size=self.batch_size,
+            on_batch=on_batch,
+        )
+        return Validation(bound.nats_per_token, bound.bits_per_token, bound.standard_error, len(self.sequences), step)
+
+
+class Sampling:
+    """A few samples of the model as it stands: as strings, into `samples.txt`, and as the domain's pictures.
+
+    Args:
+        train: gives the lengths, the classes and the domain.
+        count: how many.
+        sampler, steps: how to sample; the defaults of `discdiff.sample` where they are None.
+        seed: of the samples, the same at each call, so that one sees the same draws become better.
+        folder: the run folder, or None.
+    """
+
+    def __init__(
+        self,
+        train: SequenceDataset,
+        *,
+        count: int,
+        sampler: Sampler | None,
+        steps: int | None,
+        seed: int,
+        folder: Path | None,
+    ) -> None:
+        self.train, self.count, self.sampler, self.steps, self.seed = train, count, sampler, steps, seed
+        self.folder = folder
+        self.keys = Keys(seed, torch.arange(count))
+        self.lengths = train.length_model.sample(count, self.keys)
+        self.trouble: str | None = None
+
+    def __call__(self, model: Diffusion, step: int, on_step: Callable[..., None]) -> list[str]:
+        """Strings drawn from a model in eval mode."""
+        drawn = sample(
+            model,
+            self.count,
+            lengths=self.lengths,
+            sampler=self.sampler,
+            steps=self.steps,
+            labels=self._labels(),
+            generator=self.keys,
+            on_step=on_step,
+        )
+        texts = self.train.decode(drawn)
+        if self.folder is not None:
+            with (self.folder / "samples.txt").open("a", encoding="utf-8") as stream:
+                stream.write("".join([f"step {step}\n", *(f"  {text!r}\n" for text in texts), "\n"]))
+        return texts
+
+    def _labels(self) -> Tensor | None:
+        """The classes in turn."""
+        names = self.train.label_names
+        return None if names is None else torch.arange(self.count) % len(names)
+
+    def pictures(self, texts: list[str], step: int) -> dict[str, Path]:
+        """The domain's pictures of some samples, `pictures/step_…` in the run folder; none after one has failed."""
+        domain = self.train.domain
+        if self.folder is None or domain is None or self.trouble is not None:
+            return {}
+        folder = self.folder / "pictures" / f"step_{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            drawn = dict(domain.plots(folder, texts))
+        except (DiscdiffError, ImportError, OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+            # A picture is no reason to end a run of days.
+            self.trouble = f"no pictures: {type(error).__name__}: {error}"
+            drawn = {}
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+            folder.parent.rmdir()
+        return drawn

@@ -1,0 +1,289 @@
+"""`fit`: train a model on a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discdiff.data.batches import BatchLoader
+from discdiff.data.dataset import SequenceDataset
+from discdiff.errors import ConfigError, IncompatibleError
+from discdiff.losses.any_order import AnyOrder
+from discdiff.losses.base import Loss
+from discdiff.model import Diffusion
+from discdiff.samplers.base import Sampler
+from discdiff.sequences import Sequences
+from discdiff.training.evaluation import Sampling, Validator
+from discdiff.training.guard import FiniteGuard
+from discdiff.training.progress import Reporter
+from discdiff.training.result import FitResult
+from discdiff.training.schedule import Clock, Decay, rate_factor
+from discdiff.training.storage import Storage
+from discdiff.training.surroundings import (
+    Precision,
+    around,
+    checkpoint_to_resume,
+    choose_device,
+    interruptible,
+    lightning_precision,
+    make_loggers,
+    quiet,
+)
+
+if TYPE_CHECKING:
+    from discdiff.domain import Domain
+
+
+def fit(
+    model: Diffusion,
+    train: SequenceDataset | Sequences,
+    *,
+    valid: SequenceDataset | Sequences | None = None,
+    loss: Loss | None = None,
+    max_steps: int = 10_000,
+    max_minutes: float | None = None,
+    batch_size: int = 64,
+    learning_rate: float = 3e-4,
+    warmup_steps: int | None = None,
+    schedule: Decay = "cosine",
+    betas: tuple[float, float] = (0.9, 0.98),
+    weight_decay: float = 0.01,
+    gradient_clip: float | None = 1.0,
+    ema_decay: float | None = 0.999,
+    precision: Precision = "auto",
+    compile: bool = False,  # noqa: A002 - torch's name for it
+    device: str = "auto",
+    validate_every: int | None = None,
+    validate_sequences: int | None = 1024,
+    validate_samples: int = 4,
+    samples_every: int | None = None,
+    samples: int = 8,
+    sampler: Sampler | None = None,
+    sampler_steps: int | None = None,
+    log_every: int = 50,
+    folder: str | Path | None = None,
+    resume: bool | str | Path = False,
+    overwrite: bool = False,
+    checkpoint_minutes: float = 5.0,
+    config: str | None = None,
+    sampling_defaults: dict[str, Any] | None = None,
+    domain: Domain | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    loggers: Sequence[Any] = ("csv", "tensorboard"),
+    callbacks: Sequence[Any] = (),
+) -> FitResult:
+    """Minimise a loss, in nats per content token, with AdamW; leave the moving average of the weights in the model.
+
+    Args:
+        model: trained in place. Afterwards it is in eval mode, on the device of the training, with averaged weights.
+        train: the training set. Bare `Sequences` need `domain` where `folder` is given.
+        valid: held-out sequences for the bound.
+        loss: the objective; `AnyOrder()` by default.
+        max_steps: training steps, resumed ones included.
+        max_minutes: wall-clock minutes from this call, resumed ones, validation and sampling included. The run ends by
+            steps or by time, and the learning rate decays with whichever is nearer its end.
+        batch_size: the largest number of sequences in a batch.
+        learning_rate: AdamW's peak rate.
+        warmup_steps: steps of linear warm-up; by default a twentieth of `max_steps`, 500 at most.
+        schedule: decay of the rate to zero, or "constant".
+        betas, weight_decay: AdamW's; the decay acts on matrices only.
+        gradient_clip: largest norm of the gradient, or None.
+        ema_decay: decay of the weights' moving average, warmed up; None trains without.
+        precision: "auto" is bf16 autocast on GPUs that have it, float32 elsewhere.
+        compile: compile the network with `torch.compile`.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        validate_every: steps between bounds; by default a tenth of `max_steps`, between 100 and 1000. The bound at the
+            end is taken in any case.
+        validate_sequences: how many held-out sequences to use, or None for all.
+        validate_samples: noise levels per sequence.
+        samples_every: steps between samples; `validate_every` by default.
+        samples: how many samples to draw each time; 0 for none.
+        sampler, sampler_steps: how to draw them; see `discdiff.sample`.
+        log_every: steps between lines of `metrics.csv`.
+        folder: the run folder, or None to write nothing.
+        resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
+            weights are those of the uninterrupted run, bit by bit (runs limited by time aside).
+        overwrite: replace the run that the folder holds.
+        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too.
+        config: text of the experiment's `config.yaml`, kept in the folder.
+        sampling_defaults: kept in the folder for `Pipeline.sample`.
+        domain: of bare sequences.
+        seed: of the order of the data, of the noise and of dropout.
+        progress: show a bar on a terminal, or a line now and then elsewhere, on standard error.
+        loggers: "csv" (`metrics.csv`), "tensorboard", or Lightning's logger objects. The first two need a folder.
+        callbacks: Lightning's, called after ours.
+
+    Returns:
+        Steps, time, throughput, loss and bound.
+
+    Raises:
+        IncompatibleError: data, loss and model do not fit together.
+        ConfigError: an argument out of range.
+        CheckpointError: the folder holds a run, or there is nothing to resume from.
+        TrainingError: loss or gradient became infinite or not a number; the batch is kept in the folder.
+        KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
+            run folder are written, and the averaged weights are in the model.
+    """
+    data, held_out = _dataset(train, domain), None if valid is None else _dataset(valid, domain)
+    loss = AnyOrder() if loss is None else loss
+    _check(model, data, held_out, loss)
+    _check_numbers(
+        max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate, validate_every=validate_every,
+        samples_every=samples_every, log_every=log_every, max_minutes=max_minutes, gradient_clip=gradient_clip,
+    )  # fmt: skip
+    if ema_decay is not None and not 0 <= ema_decay < 1:
+        raise ConfigError(f"ema_decay: got {ema_decay}, expected a number in [0, 1), or None")
+    clock = Clock(max_steps, max_minutes)
+    warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
+    rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
+    every = min(1000, max(100, max_steps // 10)) if validate_every is None else validate_every
+
+    place = choose_device(device)
+    lightning_name = lightning_precision(precision, place)
+    path = None if folder is None else Path(folder)
+    checkpoint = checkpoint_to_resume(resume, path)
+    storage = None
+    if path is not None:
+        storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {})
+        storage.prepare(model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place))
+    sampling = None
+    if samples:
+        sampling = Sampling(data, count=samples, sampler=sampler, steps=sampler_steps, seed=seed, folder=path)
+    reporter = Reporter(clock, show=progress)
+    for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
+        reporter.note(note)
+
+    # Lightning takes seconds to import; what can be refused has been refused by now.
+    with quiet():
+        from lightning.pytorch import Trainer
+
+        from discdiff.training.averaging import MovingAverage
+        from discdiff.training.checkpoint_io import AtomicCheckpointIO
+        from discdiff.training.module import TrainingModule
+        from discdiff.training.monitor import Monitor
+
+    average = None if ema_decay is None else MovingAverage(ema_decay)
+    monitor = Monitor(
+        clock,
+        FiniteGuard(data, path, seed),
+        reporter,
+        storage=storage,
+        average=average,
+        validator=None
+        if held_out is None
+        else Validator(held_out, limit=validate_sequences, batch_size=batch_size, samples=validate_samples),
+        sampling=sampling,
+        gradient_clip=gradient_clip,
+        validate_every=every,
+        samples_every=samples_every or every,
+        log_every=log_every,
+        metrics_path=path / "metrics.csv" if path is not None and "csv" in loggers else None,
+    )
+    module = TrainingModule(
+        model,
+        loss,
+        seed=seed,
+        learning_rate=learning_rate,
+        betas=betas,
+        weight_decay=weight_decay,
+        rate_factor=lambda step: rate_factor(
+            step, clock.progress(step), warmup_steps=warmup, decay=schedule, timed=max_minutes is not None
+        ),
+    )
+    (model.double() if precision == "float64" else model).train()
+    stopped: BaseException | None = None
+    with around(place, seed, model.network, compile), interruptible(monitor):
+        trainer = Trainer(
+            accelerator=place.type,
+            devices=1 if place.type == "cpu" else [place.index],
+            precision=lightning_name,
+            max_steps=max_steps,
+            max_epochs=-1,
+            logger=make_loggers(loggers, path) or False,
+            callbacks=[*([] if average is None else [average]), monitor, *callbacks],
+            plugins=[AtomicCheckpointIO()],
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=path,
+        )
+        try:
+            trainer.fit(
+                module,
+                BatchLoader(data, batch_size, steps=max_steps, seed=seed),
+                ckpt_path=None if checkpoint is None else str(checkpoint),
+                weights_only=True,
+            )
+        except SystemExit as error:  # Lightning's answer to Ctrl-C and to signals
+            stopped = error
+        finally:
+            monitor.close()
+    if average is not None:
+        average.finish(module)
+    model.to(place).eval()
+    if storage is not None and monitor.step:
+        storage.save_run(model)
+    if stopped is not None or monitor.interrupted:
+        reporter.note(_farewell(monitor.step or 0, path))
+        if monitor.interrupted:
+            raise KeyboardInterrupt
+        raise stopped  # type: ignore[misc]
+    return FitResult(
+        steps=trainer.global_step,
+        seconds=clock.seconds,
+        tokens_per_second=monitor.tokens_per_second(),
+        loss=monitor.meter.recent(),
+        validation=monitor.validation,
+        stopped="steps" if trainer.global_step >= max_steps else "time",
+        folder=path,
+    )
+
+
+def _farewell(step: int, folder: Path | None) -> str:
+    if folder is None or not step:
+        return f"Stopped after {step:,} steps."
+    return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."
+
+
+def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
+    return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
+
+
+def _check(model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss) -> None:
+    """Refuse data and losses that the model cannot take."""
+    loss.check(model)
+    states = model.process.vocab_size
+    for name, data in (("train", train), ("valid", valid)):
+        if data is not None and (data.vocab_size > states or (data.domain is not None and data.vocab_size != states)):
+            raise IncompatibleError(
+                f"{name} data and model",
+                got=f"{data.vocab_size} tokens in the data" + (", the end token included" if data.end_token else ""),
+                expected=f"{states}, as the model's process has",
+                remedy="Build the process with the data's vocab_size.",
+            )
+        if data is not None and data.end_token != train.end_token:
+            raise IncompatibleError(
+                "valid and train data",
+                got="an end token in one of them",
+                expected="in both or in none",
+                remedy="Read both with the same options.",
+            )
+        if data is not None and data.label_names != train.label_names:
+            raise IncompatibleError(
+                "valid and train data",
+                got=f"classes {data.label_names}",
+                expected=f"{train.label_names}",
+                remedy="Read the validation set with label_names=train.label_names.",
+            )
+
+
+def _check_numbers(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"{name}: got {value}, expected a positive number")

@@ -1,0 +1,114 @@
+"""The LightningModule: one step's loss, and the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from discdiff.data.batches import Batch
+from discdiff.errors import CheckpointError
+from discdiff.losses.base import Loss
+from discdiff.model import Diffusion
+from discdiff.sequences import Sequences
+
+
+class TrainingModule(LightningModule):
+    """Minimises nats per token: the sum of the loss over a batch's sequences, over their content tokens.
+
+    Noise comes from `Keys(seed, ids, epoch)`, so it follows the sequence, not the batch, the device or the rank.
+
+    Args:
+        model: what is trained.
+        loss: nats per sequence.
+        seed: of the noise.
+        learning_rate: the peak.
+        betas: AdamW's.
+        weight_decay: AdamW's, on matrices and embeddings; never on biases and norms.
+        rate_factor: the learning rate over its peak after a number of steps.
+    """
+
+    def __init__(
+        self,
+        model: Diffusion,
+        loss: Loss,
+        *,
+        seed: int,
+        learning_rate: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        rate_factor: Callable[[int], float],
+    ) -> None:
+        super().__init__()
+        self.model, self.loss, self.seed = model, loss, seed
+        self.learning_rate, self.betas, self.weight_decay = learning_rate, betas, weight_decay
+        self.rate_factor = rate_factor
+        self._row_nats: list[Tensor] = []
+
+    @property
+    def row_nats(self) -> Tensor:
+        """Nats of each row of the last batch, `[B]`, detached."""
+        return self._row_nats[-1]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats per token of one batch."""
+        values = self.loss(self.model, batch.sequences, generator=batch.keys(self.seed))
+        self._row_nats[:] = [values.detach()]
+        return values.sum() / batch.tokens
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""
+        if device.type != "cuda":
+            return batch if device.type == "cpu" else batch.to(device)
+
+        def move(value: Tensor) -> Tensor:
+            return value.pin_memory().to(device, non_blocking=True)
+
+        rows = {name: move(value) for name, value in vars(batch.sequences).items() if value is not None}
+        return replace(batch, sequences=Sequences(**rows), strata=move(batch.strata))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with decoupled decay on matrices, and the learning rate's schedule."""
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, self.weight_decay),
+            lr=self.learning_rate,
+            betas=self.betas,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another model, in one sentence.
+
+        Raises:
+            CheckpointError: names of weights or their shapes differ.
+        """
+        here, there = self.state_dict(), checkpoint["state_dict"]
+        for name in sorted({*here, *there}):
+            shapes = [tuple(state[name].shape) if name in state else "absent" for state in (there, here)]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"resume: the checkpoint is of another model: {name.removeprefix('model.')} is {shapes[0]} there "
+                    f"and {shapes[1]} here"
+                )
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Nothing: `Monitor` clips, since it needs the norm."""
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Drop the gradients."""
+        optimizer.zero_grad(set_to_none=True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for an optimiser: matrices with weight decay, all else without."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]

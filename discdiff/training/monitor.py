@@ -1,0 +1,250 @@
+"""The one callback of `fit`: all that happens around a step, in the order in which it happens."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from discdiff.data.batches import Batch
+from discdiff.training.averaging import MovingAverage
+from discdiff.training.evaluation import Sampling, Validator
+from discdiff.training.guard import FiniteGuard
+from discdiff.training.metrics_log import Meter, MetricsFile
+from discdiff.training.module import TrainingModule
+from discdiff.training.progress import Reporter
+from discdiff.training.result import Validation
+from discdiff.training.schedule import Clock
+from discdiff.training.storage import Storage
+
+
+class Monitor(Callback):
+    """Clips and checks gradients; then, after a step, validates, samples, logs, shows, saves and stops when due.
+
+    A checkpoint is only ever taken between two steps, so that a resumed run is the uninterrupted one.
+
+    Args:
+        clock: steps and time of the run.
+        guard: refuses numbers that are none.
+        reporter: what a person sees.
+        storage: the run folder, or None.
+        average: the weights' moving average, or None.
+        validator, sampling: what is done every so often, or None.
+        gradient_clip: largest norm of the gradient, or None.
+        validate_every, samples_every, log_every: steps between.
+        metrics_path: of `metrics.csv`, or None.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        guard: FiniteGuard,
+        reporter: Reporter,
+        *,
+        storage: Storage | None,
+        average: MovingAverage | None,
+        validator: Validator | None,
+        sampling: Sampling | None,
+        gradient_clip: float | None,
+        validate_every: int,
+        samples_every: int,
+        log_every: int,
+        metrics_path: Path | None,
+    ) -> None:
+        self.clock, self.guard, self.reporter, self.storage = clock, guard, reporter, storage
+        self.average, self.validator, self.sampling = average, validator, sampling
+        self.gradient_clip = gradient_clip
+        self.validate_every, self.samples_every, self.log_every = validate_every, samples_every, log_every
+        self.metrics_path = metrics_path
+        self.metrics_file: MetricsFile | None = None
+        self.meter = Meter()
+        self.validation: Validation | None = None
+        self.interrupted = False  # set by Ctrl-C; heeded after the step
+        self.step: int | None = None  # steps taken when training started or last ended a step; None before
+        self.between_steps = True
+        self._parameters: list[Tensor] = []
+        self._norm: Tensor | None = None
+        self._batch: Batch | None = None
+        self._random: dict[str, Tensor] | None = None
+        self._pace = (0, 0.0)
+
+    # ---- a step ------------------------------------------------------------------------------------------------------
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.step = trainer.global_step
+        self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        if self.metrics_path is not None:
+            self.metrics_file = MetricsFile(self.metrics_path, self.step)
+        self._pace = (0, self.clock.seconds - self.clock.paused)
+        self.reporter.start(self.step)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._batch = batch
+        if self._random is not None:
+            _set_random_state(self._random)
+            self._random = None
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        assert self._batch is not None
+        self.guard.check("loss", loss.detach(), pl_module.row_nats, self._batch)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        limit = float("inf") if self.gradient_clip is None else self.gradient_clip
+        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
+        assert self._batch is not None
+        self.guard.check("gradient norm", self._norm, None, self._batch)
+        self.between_steps = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.between_steps = True
+        step = self.step = trainer.global_step
+        self.meter.add(outputs["loss"], batch.tokens)
+        last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
+        validated = False
+        if not self.interrupted:
+            validated = self.validator is not None and (last or step % self.validate_every == 0)
+            sampled = self.sampling is not None and (last or step % self.samples_every == 0)
+            if validated or sampled:
+                with self.clock.pause():
+                    self.guard.flush()
+                    self.look(trainer, pl_module, validate=validated, samples=sampled)
+        stop = last or self.interrupted
+        if stop or validated or step % self.log_every == 0:
+            self.record(trainer, batch, validated)
+        if self.reporter.due or validated or stop:
+            self.reporter.update(step, self.meter.recent(), self.tokens_per_second())
+        if self.storage is not None and (stop or validated or self.storage.due):
+            with self.clock.pause():
+                self.guard.flush()
+                self.save(trainer, pl_module)
+        if stop:
+            self.guard.flush()
+            trainer.should_stop = True
+
+    # ---- what is done now and then -----------------------------------------------------------------------------------
+    def look(self, trainer: Trainer, module: LightningModule, *, validate: bool, samples: bool) -> None:
+        """Validate and sample with the averaged weights, in eval mode; training goes on as if it had not happened."""
+        assert isinstance(module, TrainingModule)
+        assert self.step is not None
+        module.model.eval()
+        try:
+            with self._averaged(module), trainer.precision_plugin.forward_context(), torch.no_grad():
+                if validate and self.validator is not None:
+                    self.validation = self.validator(module.model, self.step, self._busy("validating"))
+                    self.reporter.bound = self.validation
+                if samples and self.sampling is not None:
+                    busy = self._busy("sampling")
+                    texts = self.sampling(module.model, self.step, lambda k, n, _: busy(k, n))
+                    self._show(trainer, texts)
+        finally:
+            module.model.train()
+
+    def _averaged(self, module: LightningModule) -> Any:
+        return nullcontext() if self.average is None else self.average.averaged(module)
+
+    def _busy(self, what: str) -> Any:
+        def report(part: int, parts: int) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.reporter.busy(what, part, parts)
+
+        return report
+
+    def _show(self, trainer: Trainer, texts: list[str]) -> None:
+        assert self.sampling is not None
+        assert self.step is not None
+        for text in texts[:3]:
+            shown = text if len(text) <= 100 else text[:99] + "…"
+            self.reporter.note(f"  step {self.step:,} sample: {shown!r}")
+        trouble = self.sampling.trouble
+        pictures = self.sampling.pictures(texts, self.step)
+        if self.sampling.trouble != trouble:
+            self.reporter.note(f"  {self.sampling.trouble}")
+        for logger in trainer.loggers:
+            board: Any = getattr(logger, "experiment", None)
+            if hasattr(board, "add_text"):
+                board.add_text("samples", "\n".join(f"    {text!r}" for text in texts), self.step)
+            for caption, path in pictures.items():
+                if hasattr(board, "add_image") and path.suffix == ".png":
+                    from matplotlib.image import imread
+
+                    board.add_image(caption, imread(path), self.step, dataformats="HWC")
+
+    def tokens_per_second(self) -> float:
+        """Training throughput of this process."""
+        took = self.clock.seconds - self.clock.paused - self._pace[1]
+        return self.meter.tokens / took if took > 0 else 0.0
+
+    def record(self, trainer: Trainer, batch: Batch, validated: bool) -> None:
+        """One line of figures, to the file and to Lightning's loggers."""
+        assert self.step is not None
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        figures: dict[str, float] = {
+            "seconds": self.clock.seconds,
+            "loss": self.meter.take(),
+            "learning_rate": float(rates[0]),
+            "gradient_norm": float("nan") if self._norm is None else float(self._norm),
+            "tokens_per_second": self.tokens_per_second(),
+        }
+        if validated and self.validation is not None:
+            figures |= {f"val/{k}": getattr(self.validation, k) for k in ("nats_per_token", "bits_per_token")}
+            figures["val/standard_error"] = self.validation.standard_error
+        if self.metrics_file is not None:
+            self.metrics_file.write({"step": self.step, "epoch": batch.epoch, **figures})
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=self.step)
+
+    def save(self, trainer: Trainer, module: LightningModule) -> None:
+        """The checkpoint, and the run folder with the averaged weights."""
+        assert self.storage is not None
+        assert isinstance(module, TrainingModule)
+        self.storage.save_checkpoint(trainer)
+        with self._averaged(module):
+            self.storage.save_run(module.model)
+
+    # ---- interruptions -----------------------------------------------------------------------------------------------
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ctrl-C or a signal: save, if no step was cut in two. After an error the last checkpoint stands."""
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        self.interrupted |= stopped
+        if stopped and self.step and self.between_steps and self.storage is not None:
+            self.save(trainer, pl_module)
+
+    def close(self) -> None:
+        """Let go of screen and file."""
+        self.reporter.stop()
+        if self.metrics_file is not None:
+            self.metrics_file.close()
+            self.metrics_file = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with: the time taken, and torch's random states, which dropout uses."""
+        state: dict[str, Any] = {"seconds": self.clock.seconds, "random": _random_state()}
+        if self.validation is not None:
+            state["validation"] = vars(self.validation).copy()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.clock.before = state_dict["seconds"]
+        self._random = state_dict["random"]
+        if "validation" in state_dict:
+            self.validation = self.reporter.bound = Validation(**state_dict["validation"])
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,0 +1,155 @@
+"""What a run needs around it: device, precision, quiet, seeds, Ctrl-C, compilation, loggers."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from discdiff.errors import CheckpointError, ConfigError
+from discdiff.networks.base import Network
+
+if TYPE_CHECKING:
+    from discdiff.training.monitor import Monitor
+
+Precision = Literal["auto", "float32", "bf16", "float64"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU if there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:1")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(f"device: got {name!r}, but torch sees {count} CUDA devices; device='cpu' does without")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def lightning_precision(precision: Precision, device: torch.device) -> Any:
+    """Lightning's name of a precision; a float64 model is float64 all over, which Lightning has no need to know.
+
+    Raises:
+        ConfigError: unknown, or not to be had on the device.
+    """
+    if precision not in get_args(Precision):
+        expected = " or ".join(map(repr, get_args(Precision)))
+        raise ConfigError(f"precision: got {precision!r}, expected {expected}")
+    bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "auto":
+        precision = "bf16" if bf16 and device.type == "cuda" else "float32"
+    if precision == "bf16" and not bf16:
+        raise ConfigError("precision: this GPU has no bf16; use precision='float32'")
+    return "bf16-mixed" if precision == "bf16" else "32-true"
+
+
+def make_loggers(loggers: Sequence[Any], folder: Path | None) -> list[Any]:
+    """Lightning's logger objects; "csv" is not among them, it is `metrics.csv`."""
+    made = []
+    for logger in loggers:
+        if logger == "tensorboard":
+            if folder is not None:
+                from lightning.pytorch.loggers import TensorBoardLogger
+
+                made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        elif logger != "csv":
+            if isinstance(logger, str):
+                raise ConfigError(f"loggers: got {logger!r}, expected 'csv', 'tensorboard' or a Lightning logger")
+            made.append(logger)
+    return made
+
+
+def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path | None:
+    """The checkpoint to go on from, or None for a new run.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if resume is False:
+        return None
+    if resume is True:
+        if folder is None:
+            raise CheckpointError("resume=True needs the run's folder; or give the checkpoint's path, resume=path")
+        path = folder / "checkpoints" / "last.ckpt"
+    else:
+        if "://" in str(resume):
+            raise CheckpointError(f"{resume}: checkpoints are read from local files only; download it first")
+        path = Path(resume)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; to start a new run, leave out resume")
+    return path
+
+
+@contextmanager
+def around(device: torch.device, seed: int, network: Network, compile_network: bool) -> Iterator[None]:
+    """Lightning quiet, torch's global random state seeded and then put back, fast products on GPUs, compilation."""
+    with ExitStack() as stack:
+        stack.enter_context(quiet())
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        torch.manual_seed(seed)  # dropout alone draws from it
+        if device.type == "cuda":
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("high")
+        if compile_network:
+            if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+                raise ConfigError("compile: no C++ compiler found (g++ or clang++); install one or use compile=False")
+            # An attribute of the instance hides the method; taken away afterwards, so nothing compiled is ever saved.
+            network.hidden = torch.compile(network.hidden, dynamic=True)  # type: ignore[method-assign]
+            stack.callback(delattr, network, "hidden")
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from advertising, and from advice that does not apply here."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    found = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*"):
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def interruptible(monitor: Monitor) -> Iterator[None]:
+    """Let the first Ctrl-C end the run after the step at hand; the second interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(*_: object) -> None:
+        if monitor.interrupted or monitor.step is None:
+            raise KeyboardInterrupt
+        monitor.interrupted = True
+        monitor.reporter.note("Ctrl-C: stopping after this step (once more to stop at once)")
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,170 @@
+"""A run that was interrupted and resumed is the run that was not, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from discdiff.data import SequenceDataset
+from discdiff.errors import CheckpointError, TrainingError
+from discdiff.training import FitResult
+from tests.training.conftest import make_model, words
+from tests.training.test_fit import assert_same_weights
+
+Fit = Callable[..., FitResult]
+STEPS = 30  # two epochs and a bit of 200 sequences in batches of 16
+
+
+class At(Callback):
+    """Does something in a hook when `step` steps have been taken."""
+
+    def __init__(self, step: int, hook: str, action: Callable[[], None]) -> None:
+        def run(trainer: Any, *_: Any) -> None:
+            if trainer.global_step == step:
+                action()
+
+        setattr(self, hook, run)
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def sigint() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(quick_fit: Fit, train: SequenceDataset) -> torch.nn.Module:
+    model = make_model(dropout=0.1)
+    quick_fit(model, train, max_steps=STEPS, seed=5)
+    return model
+
+
+@pytest.mark.parametrize("step", [1, 12, 13, 14, 27, 29])
+def test_resumed_weights_are_bit_equal(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module, step: int
+) -> None:
+    options: dict[str, Any] = {"max_steps": STEPS, "seed": 5, "folder": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(make_model(dropout=0.1), train, callbacks=[At(step, "on_train_batch_end", ctrl_c)], **options)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    torch.rand(3)
+    resumed = make_model(dropout=0.1)
+    result = quick_fit(resumed, train, resume=True, **options)
+    assert result.steps == STEPS
+    assert_same_weights(resumed, uninterrupted)
+
+
+@pytest.mark.parametrize("step", [9, 10])
+def test_resumed_with_bounds_samples_and_a_signal(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module, step: int
+) -> None:
+    """Looking at the model changes nothing; Ctrl-C ends the step and saves; the log has one line a step."""
+    valid = SequenceDataset.from_sequences(train.domain, words(20, 2))  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "max_steps": STEPS, "seed": 5, "folder": tmp_path, "valid": valid, "validate_every": 5, "samples": 2,
+        "sampler_steps": 2, "log_every": 1, "validate_samples": 2,
+    }  # fmt: skip
+    interrupted = make_model(dropout=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(interrupted, train, callbacks=[At(step, "on_train_batch_start", sigint)], **options)
+    assert (tmp_path / "model.safetensors").exists()
+    assert not interrupted.training
+    log = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert log[-1].startswith(f"{step + 1},")
+    resumed = make_model(dropout=0.1)
+    result = quick_fit(resumed, train, resume=True, **options)
+    assert result.validation is not None
+    assert_same_weights(resumed, uninterrupted)
+    steps = [line.split(",")[0] for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert steps == ["step", *map(str, range(1, STEPS + 1))]
+
+
+def test_ctrl_c_inside_a_step_keeps_the_last_checkpoint(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module
+) -> None:
+    """A step cut in two is no state to go on from: the checkpoint of the last bound stands."""
+    options: dict[str, Any] = {
+        "max_steps": STEPS, "seed": 5, "folder": tmp_path, "valid": train, "validate_sequences": 4,
+        "validate_every": 6,
+    }  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(make_model(dropout=0.1), train, callbacks=[At(9, "on_before_optimizer_step", ctrl_c)], **options)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 6
+    resumed = make_model(dropout=0.1)
+    quick_fit(resumed, train, resume=True, **options)
+    assert_same_weights(resumed, uninterrupted)
+
+
+def test_ctrl_c_during_validation(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from discdiff.training import evaluation
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    options: dict[str, Any] = {
+        "max_steps": STEPS, "seed": 5, "folder": tmp_path, "valid": train, "validate_sequences": 4,
+        "validate_every": 7,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "nelbo", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quick_fit(make_model(dropout=0.1), train, **options)
+    resumed = make_model(dropout=0.1)
+    quick_fit(resumed, train, resume=True, **options)
+    assert_same_weights(resumed, uninterrupted)
+
+
+def test_a_finished_run_can_be_extended(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"schedule": "constant", "warmup_steps": 0, "seed": 5}
+    long, short, again = make_model(), make_model(), make_model()
+    quick_fit(long, train, max_steps=20, **options)
+    quick_fit(short, train, max_steps=13, folder=tmp_path, **options)
+    assert quick_fit(again, train, max_steps=13, folder=tmp_path, resume=True, **options).steps == 13
+    assert_same_weights(again, short)
+    again = make_model()
+    assert quick_fit(again, train, max_steps=20, folder=tmp_path, resume=True, **options).steps == 20
+    assert_same_weights(again, long)
+
+
+def test_nothing_to_resume_from(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    for resume, folder, message in (
+        (True, tmp_path, "no such checkpoint"),
+        (True, None, "needs the run's folder"),
+        (tmp_path / "none.ckpt", None, "no such checkpoint"),
+        ("https://example.org/last.ckpt", None, "local files only"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            quick_fit(make_model(), train, max_steps=3, resume=resume, folder=folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_resuming_with_other_data_is_refused(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    quick_fit(make_model(), train, max_steps=3, folder=tmp_path)
+    other = SequenceDataset.from_sequences(train.domain, words(200, 9))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="checksum of the training data"):
+        quick_fit(make_model(), other, max_steps=6, folder=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="another model"):
+        quick_fit(make_model(dim=32), train, max_steps=6, folder=tmp_path, resume=True)
+
+
+def test_an_error_leaves_the_last_checkpoint(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    def fail() -> None:
+        raise TrainingError("as a callback may")
+
+    options: dict[str, Any] = {"valid": train, "validate_every": 4, "validate_sequences": 4, "folder": tmp_path}
+    with pytest.raises(TrainingError, match="as a callback may"):
+        quick_fit(make_model(), train, max_steps=20, callbacks=[At(6, "on_train_batch_end", fail)], **options)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
