@@ -60,7 +60,8 @@ def _array(path: Path, **options: Any) -> Iterator[Record]:
         magic = file.read(6)
     if magic != b"\x93NUMPY":
         kind = "an archive of arrays (npz)" if magic.startswith(b"PK") else "no npy file"
-        raise DataError(f"this is {kind}", path=path, remedy="write one array with numpy.save")
+        remedy = "write one array with numpy.save"
+        raise DataError(f"this is {kind}", path=path, remedy=remedy if path.suffix == ".npy" else "decompress it first")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
