@@ -22,7 +22,7 @@ from discdiff.sequences import Sequences
 
 if TYPE_CHECKING:
     from discdiff.pipeline import Pipeline
-    from discdiff.training import fit
+    from discdiff.training.fit import fit
 
 __version__ = "0.1.0"
 
