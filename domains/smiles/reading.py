@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from discdiff.data.files import accepted_values, open_text, plain_suffix, read_table
+from discdiff.data.files import open_text, plain_suffix, read_table
 from discdiff.domain import Record
 from discdiff.errors import DataError, require
 from domains.smiles import chemistry
