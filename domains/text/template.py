@@ -1,0 +1,79 @@
+"""Half-known text: `running is [MASK] for your [MASK:3]`."""
+
+from __future__ import annotations
+
+import re
+
+from discdiff.constraints import Constraint
+from discdiff.errors import UnknownTokenError
+from domains.templates import Cursor, constraint
+from domains.text.tokenizers import Tokenizer
+
+_HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=\]])")
+
+
+def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
+    r"""The constraint of a text with holes.
+
+    - `[MASK]` is one token that the model writes, `[MASK:3]` three.
+    - `[MASK=he|she]` is one token out of these.
+    - `\[MASK]` is the six characters, and `\\[MASK]` a backslash before a hole.
+    - All else is given as it stands, white space too.
+
+    Holes count tokens. With byte-level BPE a token begins with the space before its word, so one space just before a
+    hole belongs to the hole. The pieces between holes are encoded separately: a hole begins and ends where tokens do.
+
+    Raises:
+        TemplateError: with a caret under the fault.
+    """
+    cursor = Cursor(text, blanks="")
+    positions: list[frozenset[int] | None] = []
+    pending, began = "", 0
+    while match := _HOLE.search(text, cursor.at):
+        slashes = len(match["slashes"])
+        start = match.end("slashes")
+        pending += text[cursor.at : match.start()] + "\\" * (slashes // 2)
+        if slashes % 2:
+            pending += text[start : match.end()]
+            cursor.at = match.end()
+            continue
+        space = tokenizer.spaced and pending.endswith(" ")
+        positions += _given(cursor, pending[:-1] if space else pending, began, tokenizer)
+        cursor.at = match.start("rest")
+        if match["rest"] == "]":
+            cursor.at += 1
+            positions.append(None)
+        elif "]" not in text[cursor.at :]:
+            raise cursor.fault("'[' is never closed", start, "add ']'")
+        elif match["rest"] == ":":
+            positions += [None] * cursor.count("]")
+        else:
+            positions.append(_choices(cursor, tokenizer, " " if space else ""))
+        pending, began = "", cursor.at
+    positions += _given(cursor, pending + text[cursor.at :], began, tokenizer)
+    return constraint(positions, tokenizer.size, template=text)
+
+
+def _given(cursor: Cursor, text: str, began: int, tokenizer: Tokenizer) -> list[frozenset[int] | None]:
+    try:
+        return [frozenset({token}) for token in tokenizer.encode(text)] if text else []
+    except UnknownTokenError as error:
+        raise cursor.fault(error.message, began + (error.column or 1) - 1, error.remedy) from error
+
+
+def _choices(cursor: Cursor, tokenizer: Tokenizer, before: str) -> frozenset[int]:
+    column, inside = cursor.enclosed("]")
+    found = set()
+    for choice in inside.split("|"):
+        if not choice:
+            raise cursor.fault("an empty choice", column, "words between bars, as in [MASK=he|she]")
+        try:
+            tokens = tokenizer.encode(before + choice)
+        except UnknownTokenError as error:
+            raise cursor.fault(error.message, column, error.remedy) from error
+        if len(tokens) != 1:
+            cut = " ".join(repr(tokenizer.symbol(token)) for token in tokens)
+            raise cursor.fault(f"{before + choice!r} is {len(tokens)} tokens ({cut})", column, "a choice is one token")
+        found.add(tokens[0])
+        column += len(choice) + 1
+    return frozenset(found)
