@@ -39,7 +39,8 @@ class Sequences:
             value = getattr(self, field.name)
             if value is not None and value.shape != self.tokens.shape[:1]:
                 raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected [{len(self.tokens)}]")
-        if len(self.lengths) and int(self.lengths.max()) > self.tokens.shape[1]:
+        # on a GPU the check would wait for the device at each batch
+        if len(self.lengths) and not self.lengths.is_cuda and int(self.lengths.max()) > self.tokens.shape[1]:
             raise DiscdiffError(f"lengths: got {int(self.lengths.max())}, expected at most {self.tokens.shape[1]}")
 
     @classmethod
