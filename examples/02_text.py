@@ -5,10 +5,9 @@
 For a corpus of your own: `domain.dataset("corpus.txt", length=64)`, or `discdiff train corpus.txt --domain text`.
 """
 
-from domains.text.shipped import shipped_text
-
 import discdiff as dd
 from discdiff.data import SequenceDataset
+from domains.text.shipped import shipped_text
 
 
 def main(max_steps: int = 1500, dim: int = 128, depth: int = 4) -> list[str]:

@@ -17,7 +17,7 @@ def sites(path: str | None) -> list[str]:
     """Sequences of a FASTA file, or the shipped ones."""
     if path is not None:
         return [record.sequence for record in dd.domain("dna").read(path)]
-    shipped = Path(require("logomaker", "viz").__file__).parent / "examples" / "datafiles" / "crp_sites.fa"
+    shipped = Path(str(require("logomaker", "viz").__file__)).parent / "examples" / "datafiles" / "crp_sites.fa"
     return [line.strip() for line in shipped.read_text().splitlines() if line.strip() and line[0] not in "#>"]
 
 
@@ -42,4 +42,4 @@ def main(path: str | None = None, max_steps: int = 600, dim: int = 64) -> list[s
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

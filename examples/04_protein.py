@@ -17,7 +17,7 @@ def proteins(path: str | None) -> list[str]:
     """Sequences of a FASTA file, or the shipped ones without gaps and without unknown residues."""
     if path is not None:
         return [record.sequence for record in dd.domain("protein").read(path)]
-    shipped = Path(require("logomaker", "viz").__file__).parent / "examples" / "datafiles" / "ww_sequences.fa"
+    shipped = Path(str(require("logomaker", "viz").__file__)).parent / "examples" / "datafiles" / "ww_sequences.fa"
     rows = [line.strip().upper() for line in shipped.read_text().splitlines() if line.strip() and line[0] not in "#>"]
     rows = [row.replace("-", "").replace(".", "") for row in rows]
     return [row for row in dict.fromkeys(rows) if row and set(row) <= set("ACDEFGHIKLMNPQRSTVWY")]
@@ -43,4 +43,4 @@ def main(path: str | None = None, max_steps: int = 1000, dim: int = 96) -> list[
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

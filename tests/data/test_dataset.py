@@ -24,7 +24,7 @@ def write(folder: Path, *lines: str) -> Path:
 def test_batch_holds_the_sequences() -> None:
     data = SequenceDataset.from_sequences(Letters(), WORDS)
     batch = data.batch([2, 0, 5])
-    assert [data.domain.decode(row) for row in batch.lists()] == ["abcdabcd", "abc", "ca"]
+    assert [Letters().decode(row) for row in batch.lists()] == ["abcdabcd", "abc", "ca"]
     assert batch.tokens.shape == (3, 8)
     assert batch.lengths.tolist() == [8, 3, 2]
     assert batch.ids is not None
@@ -137,7 +137,7 @@ def test_end_token_is_content() -> None:
     assert data.vocab_size == 5
     assert batch.lengths.tolist() == [8, 8]
     assert batch.tokens.tolist() == [[0, 1, 2, 4, 4, 4, 4, 4], [0, 1, 2, 3, 0, 1, 2, 3]]
-    assert data.domain.decode_all(data.length_model.cut(batch)) == ["abc", "abcdabcd"]
+    assert Letters().decode_all(data.length_model.cut(batch)) == ["abc", "abcdabcd"]
     assert data.lengths.tolist() == [3, 1, 8, 2, 3, 2]
     assert data.model_lengths.tolist() == [8] * 6
 
