@@ -179,8 +179,10 @@ class Process(nn.Module, ABC):
         """
         rates = self.rates_into(x, dtype=log_s.dtype).scatter(-1, x[..., None], 0.0)
         ratio = self.conditional_ratio(x, x0, sigma)
-        cross = torch.where(ratio > 0, ratio * log_s, torch.zeros_like(ratio))
-        terms = log_s.exp() - cross + torch.xlogy(ratio, ratio) - ratio
+        positive = ratio > 0
+        # r (e^d − 1 − d) with d = log s − log r: at large σ, s and r are nearly 1, and their difference is the loss.
+        excess = torch.where(positive, log_s - torch.where(positive, ratio, 1.0).log(), 0.0)
+        terms = torch.where(positive, ratio * (torch.expm1(excess) - excess), log_s.exp())
         return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
 
     def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
