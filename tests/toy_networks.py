@@ -99,3 +99,22 @@ class ByLength(Network):
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden
+
+
+class Single(Network):
+    """Another network in float32: its model works in float32 throughout."""
+
+    def __init__(self, inner: Network) -> None:
+        super().__init__()
+        self.inner, self.num_states = inner, inner.num_states
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        self.inner.configure(process, parameterization)
+        self.num_outputs = self.inner.num_outputs
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        return self.inner.hidden(tokens, sigma, context).float()
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return hidden * self.scale

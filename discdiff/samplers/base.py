@@ -193,7 +193,11 @@ class GridSampler(Sampler):
         sigma: Tensor,
         sigma_next: Tensor,
     ) -> State:
-        """One step: x0 under the constraint, then the move given x0. Marginally `kernel`, where nothing constrains."""
+        """One step: x0 under the constraint, then the move given x0.
+
+        Marginally `kernel`, where nothing constrains. An unnormalised score (absorbing) is normalised first, so that
+        no mass is ever left on the mask: the law is `kernel` of `log_denoiser`.
+        """
 
 
 def _draws_clean(model: Model) -> bool:
