@@ -81,8 +81,8 @@ def nelbo(
     """The negative evidence lower bound of each sequence.
 
     On the absorbing process it is computed in the mask fraction λ over all of (0, 1], where prior and reconstruction
-    terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy
-    over t in [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
+    terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy over t in
+    [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
 
     Args:
         model: in eval mode, with the weights that are to be judged.

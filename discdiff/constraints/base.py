@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class Constraint(ABC):
     """What every sampler asks of a constraint.
 
-    Tables have a row axis of 1 (the same for all rows) or B.
-
     Attributes:
         length: the length that the constraint fixes, or None.
-        restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser
-           , which a score-form network off the absorbing process does not offer.
+        rows: the row axis of its tables: 1 (the same for all rows) or B.
+        restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser,
+            which a score-form network off the absorbing process does not offer.
     """
 
     length: int | None = None
+    rows: int = 1
     restricts_draws: bool = False
 
     def check(self, *, vocab_size: int, length: int) -> None:
@@ -46,7 +46,10 @@ class Constraint(ABC):
 
     @abstractmethod
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
-        """The positions known beforehand: tokens int64 `[B, L]` (0 elsewhere) and frozen bool `[B, L]`."""
+        """The positions known beforehand: tokens int64 `[B, L]` (0 elsewhere) and frozen bool `[B, L]`.
+
+        `batch` is `rows`, or any number where `rows` is 1.
+        """
 
     @abstractmethod
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
