@@ -61,6 +61,13 @@ def sample(
         raise IncompatibleError("batch", got=batch, expected="at least 1", remedy="Ask for one sequence or more.")
     sizes = _lengths(batch, length, lengths, constraint).to(device)
     width = int(sizes.max())
+    if constraint.rows not in (1, batch):
+        raise IncompatibleError(
+            "Constraint",
+            got=f"{constraint.rows} rows",
+            expected=f"1 or {batch}",
+            remedy="Give one table for all samples, or one for each.",
+        )
     constraint.check(vocab_size=process.vocab_size, length=width)
     sampler.check(model, constraint)
     if labels is not None and labels.shape != (batch,):

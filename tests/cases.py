@@ -91,12 +91,12 @@ def _set(*tokens: int, vocab_size: int) -> torch.Tensor:
 
 
 def _allowed(vocab_size: int, length: int) -> torch.Tensor:
-    """Position 0 has one token, position 1 all but the first, the others are free (last: token 0 or the last)."""
+    """Position 0 has one token, position 1 all but the first, position 2 the first or the last; the rest is free."""
     table = torch.ones(length, vocab_size, dtype=torch.bool)
     table[0] = _set(1, vocab_size=vocab_size)
     table[1, 0] = False
     if length > 2:
-        table[-1] = _set(0, vocab_size - 1, vocab_size=vocab_size)
+        table[2] = _set(0, vocab_size - 1, vocab_size=vocab_size)
     return table
 
 

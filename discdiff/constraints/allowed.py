@@ -27,7 +27,7 @@ class Allowed(PositionWise):
                 f"Allowed: got {allowed.dtype} {list(allowed.shape)}, expected bool [L, V] or [B, L, V]"
             )
         self.table = allowed if allowed.ndim == 3 else allowed[None]
-        self.length = self.table.shape[1]
+        self.rows, self.length = self.table.shape[:2]
         counts = self.table.sum(-1)
         if (empty := (counts == 0).any(0).nonzero()).numel():
             raise empty_at(int(empty[0]), "no token is allowed")
@@ -50,7 +50,7 @@ class Allowed(PositionWise):
     def allowed_at(self, where: Positions) -> Tensor:
         rows, positions = where
         table = self.table.to(rows.device)
-        return table[rows if len(table) > 1 else torch.zeros_like(rows), positions]
+        return table[rows if self.rows > 1 else torch.zeros_like(rows), positions]
 
     def index(self, rows: Tensor) -> Allowed:
-        return self if len(self.table) == 1 else Allowed(self.table[rows])
+        return self if self.rows == 1 else Allowed(self.table[rows])

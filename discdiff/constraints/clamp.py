@@ -31,15 +31,16 @@ class Clamp(PositionWise):
             )
         self.tokens = torch.atleast_2d(tokens).to(torch.int64)
         self.mask = torch.atleast_2d(given).to(torch.bool)
-        self.length = self.tokens.shape[1]
+        self.rows, self.length = self.tokens.shape
 
     def check(self, *, vocab_size: int, length: int) -> None:
         super().check(vocab_size=vocab_size, length=length)
         values = self.tokens[self.mask]
-        if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < vocab_size):
+        stray = values[(values < 0) | (values >= vocab_size)]
+        if stray.numel():
             raise IncompatibleError(
                 "Clamp",
-                got=f"token {int(values.max())}",
+                got=f"token {int(stray[0])}",
                 expected=f"content tokens 0..{vocab_size - 1}",
                 remedy="Encode the given part with the model's own domain.",
             )
@@ -52,4 +53,4 @@ class Clamp(PositionWise):
         return None
 
     def index(self, rows: Tensor) -> Clamp:
-        return self if len(self.tokens) == 1 else Clamp(self.tokens[rows], self.mask[rows])
+        return self if self.rows == 1 else Clamp(self.tokens[rows], self.mask[rows])
