@@ -34,7 +34,7 @@ def test_readings(process: str, parameterization: str, toy: str) -> None:
             np.testing.assert_allclose(got[possible], denoiser[possible], atol=max(error, 1e-12))
         movable = model.process.active(states).numpy()
         got = prediction.log_score().exp().numpy()
-        where = possible[:, None] & movable
+        where = np.logical_and(possible[:, None], movable)
         content = got[..., : table.vocab_size], score[..., : table.vocab_size]
         np.testing.assert_allclose(content[0][where], content[1][where], rtol=1e-10, atol=1e-14)
 

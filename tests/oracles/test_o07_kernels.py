@@ -1,4 +1,4 @@
-"""O7: one step of the samplers. Log-linear absorbing: Euler = ancestral = D3PM; any process: score = mixture over x0."""
+"""O7: one step. Log-linear absorbing: Euler = ancestral = D3PM posterior; any process: score step = mixture over x0."""
 
 from __future__ import annotations
 
