@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +75,7 @@ class Sampling:
         self.keys = Keys(seed, torch.arange(count))
         self.lengths = train.length_model.sample(count, self.keys)
         self.trouble: str | None = None
+        self.picture_seconds = 0.0
 
     def __call__(self, model: Diffusion, step: int, on_step: Callable[..., None]) -> list[str]:
         """Strings drawn from a model in eval mode."""
@@ -98,11 +100,15 @@ class Sampling:
         names = self.train.label_names
         return None if names is None else torch.arange(self.count) % len(names)
 
-    def pictures(self, texts: list[str], step: int) -> dict[str, Path]:
-        """The domain's pictures of some samples, `pictures/step_…` in the run folder; none after one has failed."""
+    def pictures(self, texts: list[str], step: int, *, seconds: float) -> dict[str, Path]:
+        """The domain's pictures of some samples, `pictures/step_…` in the run folder.
+
+        None after one has failed, and none while pictures have taken more than a fiftieth of `seconds`.
+        """
         domain = self.train.domain
-        if self.folder is None or domain is None or self.trouble is not None:
+        if self.folder is None or domain is None or self.trouble or self.picture_seconds > seconds / 50:
             return {}
+        start = time.monotonic()
         folder = self.folder / "pictures" / f"step_{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -111,6 +117,7 @@ class Sampling:
             # A picture is no reason to end a run of days.
             self.trouble = f"no pictures: {type(error).__name__}: {error}"
             drawn = {}
+        self.picture_seconds += time.monotonic() - start
         with suppress(OSError):  # not empty
             folder.rmdir()
             folder.parent.rmdir()

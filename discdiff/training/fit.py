@@ -126,6 +126,7 @@ def fit(
         TrainingError: loss or gradient became infinite or not a number; the batch is kept in the folder.
         KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
             run folder are written, and the averaged weights are in the model.
+        SystemExit: after SIGTERM, likewise, with code 143.
     """
     data, held_out = _dataset(train, domain), None if valid is None else _dataset(valid, domain)
     loss = AnyOrder() if loss is None else loss
@@ -194,7 +195,7 @@ def fit(
         ),
     )
     (model.double() if precision == "float64" else model).train()
-    stopped: BaseException | None = None
+    terminated = False
     with around(place, seed, model.network, compile), interruptible(monitor):
         trainer = Trainer(
             accelerator=place.type,
@@ -220,8 +221,8 @@ def fit(
                 ckpt_path=None if checkpoint is None else str(checkpoint),
                 weights_only=True,
             )
-        except SystemExit as error:  # Lightning's answer to Ctrl-C and to signals
-            stopped = error
+        except SystemExit:  # Lightning's answer to Ctrl-C and to SIGTERM
+            terminated = not monitor.interrupted
         finally:
             monitor.close()
     if average is not None:
@@ -229,11 +230,9 @@ def fit(
     model.to(place).eval()
     if storage is not None and monitor.step:
         storage.save_run(model)
-    if stopped is not None or monitor.interrupted:
+    if terminated or monitor.interrupted:
         reporter.note(_farewell(monitor.step or 0, path))
-        if monitor.interrupted:
-            raise KeyboardInterrupt
-        raise stopped  # type: ignore[misc]
+        raise SystemExit(143) if terminated else KeyboardInterrupt
     return FitResult(
         steps=trainer.global_step,
         seconds=clock.seconds,

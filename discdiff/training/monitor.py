@@ -113,7 +113,7 @@ class Monitor(Callback):
             if validated or sampled:
                 with self.clock.pause():
                     self.guard.flush()
-                    self.look(trainer, pl_module, validate=validated, samples=sampled)
+                    self.look(trainer, pl_module, validate=validated, samples=sampled, last=last)
         stop = last or self.interrupted
         if stop or validated or step % self.log_every == 0:
             self.record(trainer, batch, validated)
@@ -128,7 +128,7 @@ class Monitor(Callback):
             trainer.should_stop = True
 
     # ---- what is done now and then -----------------------------------------------------------------------------------
-    def look(self, trainer: Trainer, module: LightningModule, *, validate: bool, samples: bool) -> None:
+    def look(self, trainer: Trainer, module: LightningModule, *, validate: bool, samples: bool, last: bool) -> None:
         """Validate and sample with the averaged weights, in eval mode; training goes on as if it had not happened."""
         assert isinstance(module, TrainingModule)
         assert self.step is not None
@@ -141,7 +141,7 @@ class Monitor(Callback):
                 if samples and self.sampling is not None:
                     busy = self._busy("sampling")
                     texts = self.sampling(module.model, self.step, lambda k, n, _: busy(k, n))
-                    self._show(trainer, texts)
+                    self._show(trainer, texts, float("inf") if last else self.clock.seconds)
         finally:
             module.model.train()
 
@@ -156,14 +156,14 @@ class Monitor(Callback):
 
         return report
 
-    def _show(self, trainer: Trainer, texts: list[str]) -> None:
+    def _show(self, trainer: Trainer, texts: list[str], seconds: float) -> None:
         assert self.sampling is not None
         assert self.step is not None
         for text in texts[:3]:
             shown = text if len(text) <= 100 else text[:99] + "…"
             self.reporter.note(f"  step {self.step:,} sample: {shown!r}")
         trouble = self.sampling.trouble
-        pictures = self.sampling.pictures(texts, self.step)
+        pictures = self.sampling.pictures(texts, self.step, seconds=seconds)
         if self.sampling.trouble != trouble:
             self.reporter.note(f"  {self.sampling.trouble}")
         for logger in trainer.loggers:
@@ -212,7 +212,7 @@ class Monitor(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ctrl-C or a signal: save, if no step was cut in two. After an error the last checkpoint stands."""
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        self.interrupted |= stopped
+        self.interrupted |= isinstance(exception, KeyboardInterrupt)
         if stopped and self.step and self.between_steps and self.storage is not None:
             self.save(trainer, pl_module)
 

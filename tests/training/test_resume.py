@@ -88,6 +88,20 @@ def test_resumed_with_bounds_samples_and_a_signal(
     assert steps == ["step", *map(str, range(1, STEPS + 1))]
 
 
+def test_resumed_after_sigterm(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module
+) -> None:
+    options: dict[str, Any] = {"max_steps": STEPS, "seed": 5, "folder": tmp_path}
+    terminate = At(11, "on_train_batch_start", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as caught:
+        quick_fit(make_model(dropout=0.1), train, callbacks=[terminate], **options)
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    resumed = make_model(dropout=0.1)
+    quick_fit(resumed, train, resume=True, **options)
+    assert_same_weights(resumed, uninterrupted)
+
+
 def test_ctrl_c_inside_a_step_keeps_the_last_checkpoint(
     quick_fit: Fit, train: SequenceDataset, tmp_path: Path, uninterrupted: torch.nn.Module
 ) -> None:
