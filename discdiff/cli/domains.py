@@ -17,7 +17,7 @@ from discdiff.cli import output
 if TYPE_CHECKING:
     from discdiff.domain import Domain
 
-SHOWN = 24
+SHOWN = 60
 EXAMPLES = {
     "dna": ("FASTA, FASTQ, GenBank, CSV, TSV, Parquet", "N{20}TATAWAW N{30} ATG"),
     "protein": ("FASTA, Stockholm, GenBank, CSV, TSV, Parquet", "M-x(3)-[LIVM]-{P}-G"),
@@ -38,8 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     from discdiff.domain import domain, domain_names
 
     output.check_output(arguments.output)
-    names = domain_names() if arguments.name is None else [arguments.name]
-    found = [_facts(name, domain(name)) for name in names]
+    if arguments.name is not None:
+        found = [_facts(arguments.name, domain(arguments.name))]
+    else:
+        found = [_facts_or_fault(name) for name in domain_names()]
     with output.results(arguments.output) as stream:
         for facts in found:
             if arguments.json:
@@ -53,6 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
                     stream.write(f"  {key + ':':<10}{facts[key]}\n")
             stream.write("\n")
     return 0
+
+
+def _facts_or_fault(name: str) -> dict[str, Any]:
+    """One domain that cannot be loaded is no reason to hide the others."""
+    from discdiff.domain import domain
+    from discdiff.errors import DiscdiffError
+
+    try:
+        return _facts(name, domain(name))
+    except (DiscdiffError, ImportError, AttributeError) as error:
+        fault = f"cannot be loaded: {error}"
+        empty = dict.fromkeys(("unit", "alphabet", "files", "template"), "")
+        return {"name": name, "summary": fault, "documentation": fault, **empty}
 
 
 def _facts(name: str, found: Domain) -> dict[str, Any]:

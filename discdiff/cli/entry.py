@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
     """Refuses what it does not know in one line, with the nearest option, and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} See `{self.prog} --help`.\n".replace("\n ", " "))
+        stop = "" if message.endswith((".", "?")) else "."
+        self.exit(2, f"{self.prog}: {message}{stop} See `{self.prog} --help`.\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,7 +125,7 @@ def _unknown(words: Iterable[str], fail: argparse.ArgumentParser) -> str:
     word = next((w for w in words if w.startswith("-")), next(iter(words)))
     near = difflib.get_close_matches(word.split("=")[0], fail._option_string_actions, n=1)
     kind = "option" if word.startswith("-") else "argument"
-    return f"unknown {kind} {word}." + (f" Did you mean {near[0]}?" if near else "")
+    return f"unknown {kind} {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _report(error: BaseException, command: str) -> int:

@@ -44,9 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     reference = options.read(pipeline, arguments.reference, arguments)
     training = None if arguments.training is None else [r.sequence for r in pipeline.domain.read(arguments.training)]
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
+    # samples first: options that do not fit the run show there at once
+    samples = pipeline.sample(arguments.n, **options.sampling(arguments)) if arguments.n else []
     report["bound"] = _bound(pipeline, reference, arguments)
-    if arguments.n:
-        samples = pipeline.sample(arguments.n, **options.sampling(arguments))
+    if samples:
         texts = reference.texts()
         report["samples"] = pipeline.domain.metrics(samples, reference=texts, training=training)
         if arguments.plots is not None:

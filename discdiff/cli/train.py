@@ -64,7 +64,7 @@ def split(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[s
             continue
         if name[2:].split(".")[0].replace("-", "_") not in SECTIONS:
             near = difflib.get_close_matches(name, [*options, *(f"--{section}" for section in SECTIONS)], n=1)
-            parser.error(f"unknown option {name}." + (f" Did you mean {near[0]}?" if near else ""))
+            parser.error(f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         configuration.append(word)
         if "=" not in word and queue:
             configuration.append(queue.pop(0))
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_folder(folder, arguments)
     experiment = _experiment(arguments, folder)
     if not arguments.quiet:
-        print(f"training {folder} ({experiment.domain!r})", file=sys.stderr)
+        print(f"training {folder} on {experiment.data.path('train')}", file=sys.stderr)
     result = experiment.run(
         folder, resume=arguments.resume, overwrite=arguments.overwrite, progress=not arguments.quiet
     )
@@ -113,6 +113,7 @@ def _check_folder(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _experiment(arguments: argparse.Namespace, folder: Path) -> Experiment:
+    from discdiff.data.files import check_file
     from discdiff.experiment import Experiment
 
     config: Path | None = arguments.config
@@ -120,8 +121,11 @@ def _experiment(arguments: argparse.Namespace, folder: Path) -> Experiment:
         config = folder / "config.yaml"
     values: dict[str, Any] = {}
     if arguments.file is not None:
+        if arguments.file.suffix in (".yaml", ".yml"):
+            raise ConfigError(f"{arguments.file}: a configuration? Give it as --config {arguments.file}")
+        check_file(arguments.file)
         if config is None:
-            values = _quick_start(arguments.configuration)
+            values = _quick_start(arguments.configuration, quiet=arguments.quiet)
         alone = dict.fromkeys(("valid", "test", "root", "split_column"))
         values["data"] = values.get("data", {}) | alone | {"train": str(arguments.file)}
     if arguments.data_root is not None:
@@ -129,7 +133,7 @@ def _experiment(arguments: argparse.Namespace, folder: Path) -> Experiment:
     return Experiment.load(config, values=values, overrides=arguments.configuration)
 
 
-def _quick_start(configuration: Sequence[str]) -> dict[str, Any]:
+def _quick_start(configuration: Sequence[str], *, quiet: bool) -> dict[str, Any]:
     """Sizes for a file without a configuration: what is worth waiting for on the machine at hand."""
     import torch
 
@@ -143,7 +147,10 @@ def _quick_start(configuration: Sequence[str]) -> dict[str, Any]:
     if "." not in name and domain(name).streams:
         values["data"] = {"length": 256}
     if not torch.cuda.is_available():
-        print("no GPU: a small model, 20 minutes at most; see --network.dim, --training.max_minutes", file=sys.stderr)
+        if not quiet:
+            print(
+                "no GPU: a small model, 20 minutes at most; see --network.dim, --training.max_minutes", file=sys.stderr
+            )
         values["network"] = {"class_path": "Transformer", "init_args": {"dim": 128, "depth": 4}}
         values["training"] = {"max_minutes": 20, "learning_rate": 1e-3}
     return values

@@ -1,0 +1,145 @@
+"""`discdiff sample, infill, score, evaluate, domains`: good input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import discdiff as dd
+from tests.cli.conftest import Discdiff, Workshop
+
+
+def test_sample(workshop: Workshop, discdiff: Discdiff) -> None:
+    ran = discdiff("sample", workshop.dna, "-n", "5")
+    assert ran.code == 0, ran.err
+    lines = ran.out.splitlines()
+    assert lines[0::2] == [f">sample_{i}" for i in range(1, 6)]
+    assert lines[1::2] == dd.Pipeline.load(workshop.dna).sample(5)
+    assert discdiff("sample", workshop.dna, "-n", "2", "--batch-size", "1").out.splitlines() == lines[:4]
+    assert discdiff("sample", workshop.dna, "-n", "5", "--seed", "1").out != ran.out
+
+
+def test_sample_options(workshop: Workshop, discdiff: Discdiff) -> None:
+    ran = discdiff("sample", workshop.dna, "-n", "3", "--length", "9", "--sampler", "first-hitting",
+                   "--temperature", "0.5", "--device", "cpu", "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in ran.out.splitlines()]
+    assert [len(row["sequence"]) for row in rows] == [9, 9, 9]
+    assert rows[0]["valid"] is True
+
+
+def test_sample_by_label(workshop: Workshop, discdiff: Discdiff) -> None:
+    ran = discdiff("sample", workshop.labelled, "-n", "2", "--label", "yes")
+    assert ran.code == 0, ran.err
+    assert discdiff("sample", workshop.labelled, "-n", "2").code == 0
+
+
+def test_output_file(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    target = tmp_path / "samples.fasta"
+    target.write_text("old")
+    ran = discdiff("sample", workshop.dna, "-n", "2", "-o", target)
+    assert ran.out == ""
+    assert ran.err == f"wrote {target}\n"
+    assert target.read_text() == discdiff("sample", workshop.dna, "-n", "2").out
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.fasta"]
+    assert target.stat().st_mode & 0o777 == (workshop.dna / "config.yaml").stat().st_mode & 0o777
+
+
+def test_infill(workshop: Workshop, discdiff: Discdiff) -> None:
+    ran = discdiff("infill", workshop.dna, "NNTATAWAW", "-n", "4")
+    assert ran.code == 0, ran.err
+    filled = ran.out.splitlines()[1::2]
+    assert len(filled) == 4
+    assert {s[2:6] for s in filled} == {"TATA"}
+    assert {len(s) for s in filled} == {9}
+
+
+def test_score(workshop: Workshop, discdiff: Discdiff) -> None:
+    ran = discdiff("score", workshop.dna, workshop.fasta, "--noise-levels", "2")
+    assert ran.code == 0, ran.err
+    header, *rows = ran.out.splitlines()
+    assert header == "name\tbases\tnats\tstandard_error\tbits_per_base"
+    assert [row.split("\t")[0] for row in rows] == [f"p{i}" for i in range(40)]
+    assert "bits per base" in ran.err
+    as_json = discdiff("score", workshop.dna, workshop.fasta, "--noise-levels", "2", "--json", "--quiet")
+    first = json.loads(as_json.out.splitlines()[0])
+    assert f"{first['nats']:.4f}" == rows[0].split("\t")[2]
+    # the scores of the pipeline
+    scores = dd.Pipeline.load(workshop.dna).score([first["sequence"]], samples=2)
+    assert scores[0].nats == pytest.approx(first["nats"], rel=1e-5)
+
+
+def test_score_rows_of_a_table(workshop: Workshop, discdiff: Discdiff) -> None:
+    chosen = ["--where", "split=test", "--sequence-column", "sequence", "--noise-levels", "2", "--quiet"]
+    by_column = discdiff("score", workshop.labelled, workshop.table, *chosen, "--label-column", "is_promoter")
+    assert by_column.code == 0, by_column.err
+    assert len(by_column.out.splitlines()) == 1 + 4
+    by_name = discdiff("score", workshop.labelled, workshop.table, *chosen, "--label", "yes")
+    assert by_name.code == 0, by_name.err
+    refused = discdiff("score", workshop.labelled, workshop.table, *chosen)
+    assert refused.code == 2
+    assert "--label-column" in refused.err
+
+
+def test_long_sequences(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed.fasta"
+    mixed.write_text(">short\nACGTACGT\n>long\n" + "ACGT" * 5 + "\n")
+    refused = discdiff("score", workshop.dna, mixed)
+    assert refused.code == 2
+    assert "1 of 2 sequences are longer than length=14" in refused.err
+    skipped = discdiff("score", workshop.dna, mixed, "--on-long", "skip")
+    assert skipped.code == 0
+    assert [line.split("\t")[0] for line in skipped.out.splitlines()] == ["name", "short"]
+    assert "left out" in skipped.err
+
+
+def test_evaluate(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    words = [
+        "evaluate",
+        workshop.dna,
+        "--reference",
+        workshop.fasta,
+        "--training",
+        workshop.fasta,
+        "--noise-levels",
+        "2",
+    ]
+    ran = discdiff(*words, "-n", "6", "--plots", tmp_path / "plots")
+    assert ran.code == 0, ran.err
+    assert "bits per unit: " in ran.out
+    assert "valid: 100.00% (6 of 6)" in ran.out
+    assert "novel: " in ran.out
+    assert list((tmp_path / "plots").glob("*.png"))
+    bound_only = discdiff(*words, "-n", "0", "--json")
+    report = json.loads(bound_only.out)
+    assert set(report) == {"run", "reference", "bound"}
+    assert 1.5 < report["bound"]["bits_per_unit"] < 3
+    assert report["bound"]["standard_error_bits"] > 0
+
+
+def test_domains(discdiff: Discdiff) -> None:
+    ran = discdiff("domains")
+    assert ran.code == 0
+    for name in ("dna", "protein", "smiles", "text", "tokens"):
+        assert f"\n{name}\n" in "\n" + ran.out
+    assert "N{20}TATAWAW N{30} ATG" in ran.out
+    assert "4 tokens: A C G T" in ran.out
+    one = discdiff("domains", "dna", "--json")
+    assert "IUPAC" in json.loads(one.out)["documentation"]
+    assert discdiff("domains", "dnna").err == (
+        "discdiff: no domain 'dnna'; installed: dna, protein, smiles, text, tokens. Did you mean 'dna'?\n"
+    )
+
+
+def test_template_examples_are_read() -> None:
+    from discdiff.cli.domains import EXAMPLES
+
+    fitted: dict[str, dict[str, Any]] = {"text": {"tokenizer": "characters"}, "tokens": {"vocab_size": 10}}
+    for name, (_, template) in EXAMPLES.items():
+        domain = dd.domain(name, **fitted.get(name, {}))
+        if name == "text":
+            domain.fit([template])
+        assert domain.template(template).length
