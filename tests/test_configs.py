@@ -104,3 +104,11 @@ def test_says_what_it_is(config: Path) -> None:
     assert text.startswith("# ")
     assert f"--config configs/{config.name}" in text
     assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_sizes_for_a_gpu_fit(config: Path) -> None:
+    hints = [line[1:].split() for line in config.read_text().splitlines() if line.startswith("#   --")]
+    for overrides in hints:
+        Experiment.load(config, overrides=overrides).build(30)
+    assert hints or config.stem in {"dna", "ecoli_promoters", "human_core_promoters"}
