@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,11 +26,11 @@ class Temperature:
         tau: τ > 0.
 
     Raises:
-        IncompatibleError: τ is not positive.
+        IncompatibleError: τ is not positive and finite.
     """
 
     def __init__(self, model: Model, tau: float) -> None:
-        if not tau > 0:
+        if not 0 < tau < math.inf:
             raise IncompatibleError("Temperature", got=tau, expected="a positive number", remedy="1 changes nothing.")
         self.model, self.tau = model, tau
 

@@ -139,11 +139,16 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     Returns:
         int64 `[...]`; an entry of weight 0 is never returned.
     """
-    cumulative = weights.cumsum(-1)
+    # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[..., -1:]
     # u * total can round up to total; the draw must still land on the last entry that has weight.
-    point = torch.minimum(u[..., None].to(total.dtype) * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    point = torch.minimum(u[..., None].double() * total, total.nextafter(torch.zeros_like(total)))
+    drawn = torch.searchsorted(cumulative, point, right=True)
+    # A parallel scan may round two prefixes with nothing between them differently, and let a draw fall in the gap.
+    last = weights.shape[-1] - 1
+    empty = weights.gather(-1, drawn.clamp(max=last)) == 0
+    return torch.where(empty, weights.argmax(-1, keepdim=True), drawn).squeeze(-1)
 
 
 def random_order(shape: tuple[int, int], *, generator: Randomness, purpose: str, device: torch.device) -> Tensor:
@@ -165,4 +170,4 @@ def time_points(batch: int, *, generator: Randomness, device: torch.device | str
         return ((generator.shared_uniform("time") + generator.strata) % 1.0).to(device)
     u = uniform((2,), generator=generator, purpose="time", dtype=torch.float64, device=device)
     order = uniform((batch,), generator=generator, purpose="time order", dtype=torch.float64, device=device).argsort()
-    return (u[0] + order / batch) % 1.0
+    return (u[0] + order.double() / batch) % 1.0

@@ -50,6 +50,13 @@ class Ordered(EventSampler):
                     expected=f"permutations of 0..{length - 1}",
                     remedy="List every position once.",
                 )
+            if len(order) not in (1, len(state.tokens)):
+                raise IncompatibleError(
+                    "Ordered sampler",
+                    got=f"orders for {len(order)} rows",
+                    expected=f"1 or {len(state.tokens)}",
+                    remedy="Give one order for all samples, or one for each.",
+                )
             ranks = order.expand(state.tokens.shape).argsort(-1)
         elif self.order == "random":
             ranks = state.uniform("order").argsort(dim=-1, stable=True).argsort(-1)
