@@ -27,7 +27,7 @@ def test_readings(process: str, parameterization: str, toy: str) -> None:
         transition = PROCESSES[process].transition(table.vocab_size, sigma)
         prediction = model.predict(states, torch.full((len(states), 1), sigma, dtype=torch.float64))
         denoiser, score = table.denoiser(transition), table.score(transition)
-        possible = ~np.isnan(denoiser).any((-1, -2))
+        possible = np.asarray(~np.isnan(denoiser).any((-1, -2)))
         if prediction.has_denoiser or sigma < 3:
             got = prediction.log_denoiser().exp().numpy()
             error = 1e-12 if prediction.has_denoiser else 1e-16 / transition.min()
