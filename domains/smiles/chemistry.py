@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from discdiff.errors import require
@@ -18,6 +19,15 @@ _KINDS = {
     "KekulizeException": "kekulization",
     "AtomKekulizeException": "kekulization",
 }
+
+
+@cache
+def _rdkit() -> tuple[Any, Any, Any]:
+    """`rdkit.Chem`, the context that blocks its logs, and parameters for parsing alone."""
+    chem = require("rdkit.Chem")
+    parameters = chem.SmilesParserParams()
+    parameters.sanitize = parameters.removeHs = False
+    return chem, require("rdkit.rdBase").BlockLogs, parameters
 
 
 @contextmanager
@@ -42,8 +52,8 @@ def molecule(smiles: str) -> Any | None:
     """RDKit's molecule of a SMILES, sanitized; None if it is not valid. Says nothing on the terminal."""
     if not smiles or smiles != "".join(smiles.split()):
         return None  # RDKit would read '' as a molecule without atoms, and white space as the start of a name
-    chem = require("rdkit.Chem")
-    with require("rdkit.rdBase").BlockLogs():
+    chem, block, _ = _rdkit()
+    with block():
         return chem.MolFromSmiles(smiles)
 
 
@@ -85,13 +95,13 @@ def _parse(smiles: str) -> tuple[Any | None, str | None]:
         return None, "empty: no atoms"
     if any(character.isspace() for character in smiles):
         return None, f"parse error: {hint(smiles) or 'white space'}"
-    chem = require("rdkit.Chem")
-    parameters = chem.SmilesParserParams()
-    parameters.sanitize = parameters.removeHs = False
-    with quiet() as log:
+    chem, block, parameters = _rdkit()
+    with block():
         parsed = chem.MolFromSmiles(smiles, parameters)
     if parsed is not None:
         return parsed, None
+    with quiet() as log:
+        chem.MolFromSmiles(smiles, parameters)
     words = "RDKit cannot parse it"
     for line in log:
         if found := _PARSE.search(line):

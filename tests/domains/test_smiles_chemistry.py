@@ -12,6 +12,7 @@ from discdiff.constraints import Allowed, Clamp
 from discdiff.errors import TemplateError
 from domains.smiles import SMILES, atom_spans, atoms_within, molecule_grid_png, molecule_grid_svg
 from domains.smiles.chemistry import largest_fragment
+from domains.smiles.metrics import possibly_equal
 from domains.smiles.properties import PROPERTIES, internal_diversity, properties, valid_molecules
 
 MOLECULES = ["CCO", "c1ccccc1C(=O)O", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "[Na+].[Cl-]", "C"]
@@ -200,3 +201,19 @@ def test_internal_diversity() -> None:
     assert internal_diversity(valid_molecules(["CCO"])) is None
     mixed = internal_diversity(valid_molecules(["CCO", "CCO", "c1ccccc1"]))
     assert mixed == pytest.approx(2 / 3)  # two of the three pairs have nothing in common
+
+
+def test_novelty_looks_only_at_molecules_that_may_be_equal() -> None:
+    molecules = [*MOLECULES, "C1CC1[N+](=O)[O-]", "C/C=C/[13C@@H](F)O", "O=C1c2ccccc2C(=O)N1", "c1cc[se]c1", "C[*:1]"]
+    for smiles in molecules:
+        parsed = Chem.MolFromSmiles(smiles)
+        forms = set(Chem.MolToRandomSmilesVect(parsed, 10, randomSeed=1))
+        forms |= {Chem.MolToSmiles(parsed, kekuleSmiles=True), Chem.MolToSmiles(parsed, allHsExplicit=True)}
+        forms |= {Chem.MolToSmiles(Chem.AddHs(parsed)), Chem.MolToSmiles(parsed, allBondsExplicit=True)}
+        for form in forms:
+            assert possibly_equal([form], [smiles]) == [smiles]
+            assert possibly_equal([smiles], [form]) == [form]
+    assert possibly_equal(["CC"], ["C1.C1", "[CH3][CH3]", "[#6]C"]) == ["C1.C1", "[CH3][CH3]", "[#6]C"]
+    assert possibly_equal(["C1.C1"], ["CC", "CCC", "C1CC1"]) == ["CC"]
+    assert possibly_equal(["CN(=O)=O"], ["C[N+](=O)[O-]"]) == ["C[N+](=O)[O-]"]
+    assert possibly_equal(["CCO"], ["CCN", "C1CO1", "OCCC"]) == []
