@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from discdiff.errors import require
@@ -46,7 +46,8 @@ def molecule_grid_svg(
 
     Args:
         smiles: one molecule a cell. For one that is not valid the cell says so.
-        highlights: for each molecule the atoms to mark (see `atoms_within`); bonds between them are marked too.
+        highlights: for each molecule the atoms to mark (see `atoms_within`); bonds between them are marked too. A
+            mapping gives each atom a color of its own, (red, green, blue) from 0 to 1; then bonds are not marked.
         legends: a line under each molecule.
         columns: cells in a row.
         size: width and height of a cell in pixels.
@@ -84,7 +85,7 @@ def _grid(
     canvas = getattr(draw, kind)(columns * width, rows * height, width, height)
     under = list(legends) if legends is not None else [""] * len(smiles)
     marked = list(highlights) if highlights is not None else [()] * len(smiles)
-    molecules, atoms, bonds, empty = [], [], [], []
+    molecules, atoms, bonds, colors, empty = [], [], [], [], []
     with require("rdkit.rdBase").BlockLogs():
         for i, (one, chosen) in enumerate(zip(smiles, marked, strict=True)):
             molecule = _prepared(one)
@@ -94,12 +95,16 @@ def _grid(
             molecules.append(molecule)
             atoms.append(sorted(inside))
             ends = ((b.GetIdx(), b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in molecule.GetBonds())
-            bonds.append([index for index, begin, end in ends if begin in inside and end in inside])
+            own = chosen if isinstance(chosen, Mapping) else None
+            colors.append({atom: own[atom] if own else _MARK for atom in inside})
+            bonds.append([index for index, begin, end in ends if not own and begin in inside and end in inside])
         options = canvas.drawOptions()
         options.prepareMolsBeforeDrawing = False
         options.setHighlightColour(_MARK)
         if len(empty) < len(smiles):
-            canvas.DrawMolecules(molecules, highlightAtoms=atoms, highlightBonds=bonds, legends=under)
+            canvas.DrawMolecules(
+                molecules, highlightAtoms=atoms, highlightBonds=bonds, highlightAtomColors=colors, legends=under
+            )
         point = require("rdkit.Geometry").Point2D
         for i in empty:
             text = f"{under[i]} (not valid)".strip()
