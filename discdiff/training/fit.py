@@ -19,7 +19,7 @@ from discdiff.training.evaluation import Sampling, Validator
 from discdiff.training.guard import FiniteGuard
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
-from discdiff.training.schedule import Clock, Decay, rate_factor
+from discdiff.training.schedule import Clock, Decay, Every, rate_factor
 from discdiff.training.storage import Storage
 from discdiff.training.surroundings import (
     Precision,
@@ -95,8 +95,8 @@ def fit(
         precision: "auto" is bf16 autocast on GPUs that have it, float32 elsewhere.
         compile: compile the network with `torch.compile`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        validate_every: steps between bounds; by default a tenth of `max_steps`, between 100 and 1000. The bound at the
-            end is taken in any case.
+        validate_every: steps between bounds; by default a tenth of the run, see `discdiff.training.schedule.Every`. The
+            bound at the end is taken in any case.
         validate_sequences: how many held-out sequences to use, or None for all.
         validate_samples: noise levels per sequence.
         samples_every: steps between samples; `validate_every` by default.
@@ -140,7 +140,6 @@ def fit(
     clock = Clock(max_steps, max_minutes)
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
-    every = min(1000, max(100, max_steps // 10)) if validate_every is None else validate_every
 
     place = choose_device(device)
     lightning_name = lightning_precision(precision, place)
@@ -178,8 +177,8 @@ def fit(
         else Validator(held_out, limit=validate_sequences, batch_size=batch_size, samples=validate_samples),
         sampling=sampling,
         gradient_clip=gradient_clip,
-        validate_every=every,
-        samples_every=samples_every or every,
+        validate_every=Every(clock, validate_every),
+        samples_every=Every(clock, samples_every or validate_every),
         log_every=log_every,
         metrics_path=path / "metrics.csv" if path is not None and "csv" in loggers else None,
     )

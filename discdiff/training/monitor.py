@@ -18,7 +18,7 @@ from discdiff.training.metrics_log import Meter, MetricsFile
 from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
 from discdiff.training.result import Validation
-from discdiff.training.schedule import Clock
+from discdiff.training.schedule import Clock, Every
 from discdiff.training.storage import Storage
 
 
@@ -35,7 +35,8 @@ class Monitor(Callback):
         average: the weights' moving average, or None.
         validator, sampling: what is done every so often, or None.
         gradient_clip: largest norm of the gradient, or None.
-        validate_every, samples_every, log_every: steps between.
+        validate_every, samples_every: when.
+        log_every: steps between lines of the log.
         metrics_path: of `metrics.csv`, or None.
     """
 
@@ -50,8 +51,8 @@ class Monitor(Callback):
         validator: Validator | None,
         sampling: Sampling | None,
         gradient_clip: float | None,
-        validate_every: int,
-        samples_every: int,
+        validate_every: Every,
+        samples_every: Every,
         log_every: int,
         metrics_path: Path | None,
     ) -> None:
@@ -106,25 +107,24 @@ class Monitor(Callback):
         step = self.step = trainer.global_step
         self.meter.add(outputs["loss"], batch.tokens)
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
-        validated = False
-        if not self.interrupted:
-            validated = self.validator is not None and (last or step % self.validate_every == 0)
-            sampled = self.sampling is not None and (last or step % self.samples_every == 0)
-            if validated or sampled:
-                with self.clock.pause():
-                    self.guard.flush()
-                    self.look(trainer, pl_module, validate=validated, samples=sampled, last=last)
-        stop = last or self.interrupted
-        if stop or validated or step % self.log_every == 0:
-            self.record(trainer, batch, validated)
-        if self.reporter.due or validated or stop:
-            self.reporter.update(step, self.meter.recent(), self.tokens_per_second())
-        if self.storage is not None and (stop or validated or self.storage.due):
-            with self.clock.pause():
+        bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
+        validate = self.validator is not None and (last or bound_due) and not self.interrupted
+        sample = self.sampling is not None and (last or samples_due) and not self.interrupted
+        save = self.storage is not None and (last or validate or self.interrupted or self.storage.due)
+        with self.clock.pause() if validate or sample or save else nullcontext():
+            if validate or sample:
                 self.guard.flush()
+                self.look(trainer, pl_module, validate=validate, samples=sample, last=last)
+            stop = last or self.interrupted
+            if stop or validate or step % self.log_every == 0:
+                self.record(trainer, batch, validate)
+            if self.reporter.due or validate or stop:
+                self.reporter.update(step, self.meter.recent(), self.tokens_per_second())
+            if stop or save:
+                self.guard.flush()
+            if self.storage is not None and (stop or save):
                 self.save(trainer, pl_module)
         if stop:
-            self.guard.flush()
             trainer.should_stop = True
 
     # ---- what is done now and then -----------------------------------------------------------------------------------

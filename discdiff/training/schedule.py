@@ -55,6 +55,27 @@ class Clock:
             self.longest_pause = max(self.longest_pause, took)
 
 
+class Every:
+    """When something is due that is done every so often.
+
+    Every `steps` steps; without a number, at each tenth of the run, of its time where that is limited. By steps, the
+    tenths are 100 to 1000 steps; by time, one is left out while all pauses so far have taken over a fifth of the time.
+    """
+
+    def __init__(self, clock: Clock, steps: int | None) -> None:
+        self.clock, self.tenths = clock, 0
+        self.steps = steps
+        if steps is None and clock.budget is None:
+            self.steps = min(1000, max(100, clock.max_steps // 10))
+
+    def due(self, step: int) -> bool:
+        """Whether it is due after `step` steps; to be asked once a step."""
+        if self.steps is not None:
+            return step % self.steps == 0
+        before, self.tenths = self.tenths, int(10 * self.clock.progress(step))
+        return self.tenths > before and self.clock.paused <= 0.2 * self.clock.seconds
+
+
 def rate_factor(step: int, progress: float, *, warmup_steps: int, decay: Decay, timed: bool = False) -> float:
     """The learning rate over its peak: linear warm-up times decay.
 

@@ -30,7 +30,7 @@ from discdiff.training.checkpoint_io import AtomicCheckpointIO
 from discdiff.training.metrics_log import Meter, MetricsFile
 from discdiff.training.module import parameter_groups
 from discdiff.training.progress import Reporter
-from discdiff.training.schedule import Clock, rate_factor
+from discdiff.training.schedule import Clock, Every, rate_factor
 from tests.training.conftest import make_model
 from tests.training.test_fit import assert_same_weights
 
@@ -228,6 +228,23 @@ def test_clock() -> None:
     assert clock.paused >= 0.02
     clock.longest_pause = 15.0
     assert clock.progress(1) == pytest.approx(30 / 45, abs=0.01), "time is kept for the last bound"
+
+
+def test_every() -> None:
+    assert [step for step in range(1, 20) if Every(Clock(100), 6).due(step)] == [6, 12, 18]
+    for most, expected in ((500, 100), (5000, 500), (10**6, 1000)):
+        assert Every(Clock(most), None).steps == expected
+    clock = Clock(10**9, max_minutes=1)
+    every = Every(clock, None)
+    clock.before = 5.0
+    assert not every.due(1)
+    clock.before = 7.0
+    assert every.due(2)
+    assert not every.due(3)
+    clock.before, clock.paused = 13.0, 5.0
+    assert not every.due(4), "pauses have taken too much of the time"
+    clock.before = 31.0
+    assert every.due(5)
 
 
 # ---- figures -------------------------------------------------------------------------------------
