@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from discdiff import constraints, losses, samplers
 from discdiff.domain import Domain, Record, domain, domain_names
 from discdiff.errors import DiscdiffError, IncompatibleError
-from discdiff.guidance import Temperature
-from discdiff.likelihood import Bound, nelbo
-from discdiff.model import Diffusion
-from discdiff.networks import Context, Network
-from discdiff.networks.transformer import Transformer
-from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
-from discdiff.processes import Absorbing, Process, Uniform
-from discdiff.randomness import Keys
-from discdiff.sampling import sample
-from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
-from discdiff.sequences import Sequences
-
-if TYPE_CHECKING:
-    from discdiff.pipeline import Pipeline
-    from discdiff.training.fit import fit
 
 __version__ = "0.1.0"
 
-# Heavy to import, so loaded on first use.
-_LAZY = {"Pipeline": "discdiff.pipeline", "fit": "discdiff.training"}
+if TYPE_CHECKING:
+    from discdiff import constraints, losses, samplers
+    from discdiff.guidance import Temperature
+    from discdiff.likelihood import Bound, nelbo
+    from discdiff.model import Diffusion
+    from discdiff.networks import Context, Network
+    from discdiff.networks.transformer import Transformer
+    from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
+    from discdiff.pipeline import Pipeline
+    from discdiff.processes import Absorbing, Process, Uniform
+    from discdiff.randomness import Keys
+    from discdiff.sampling import sample
+    from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
+    from discdiff.sequences import Sequences
+    from discdiff.training.fit import fit
+else:
+    # Loaded on first use: torch takes seconds, and `discdiff --help` needs none of it.
+    _HOMES = {
+        "constraints": (),
+        "guidance": ("Temperature",),
+        "likelihood": ("Bound", "nelbo"),
+        "losses": (),
+        "model": ("Diffusion",),
+        "networks": ("Context", "Network"),
+        "networks.transformer": ("Transformer",),
+        "parameterizations": ("Conditional", "Denoiser", "Parameterization", "Score"),
+        "pipeline": ("Pipeline",),
+        "processes": ("Absorbing", "Process", "Uniform"),
+        "randomness": ("Keys",),
+        "samplers": (),
+        "sampling": ("sample",),
+        "schedules": ("Cosine", "Geometric", "LogLinear", "Schedule"),
+        "sequences": ("Sequences",),
+        "training": ("fit",),
+    }
+    _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 
+    def __getattr__(name: str) -> object:
+        if name in _LAZY:
+            value = getattr(import_module(f"discdiff.{_LAZY[name]}"), name)
+        elif name in _HOMES:
+            value = import_module(f"discdiff.{name}")
+        else:
+            raise AttributeError(f"module 'discdiff' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'discdiff' has no attribute {name!r}")
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [

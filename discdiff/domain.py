@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from discdiff.errors import CheckpointError, ConfigError, DataError
 from discdiff.records import Record
-from discdiff.sequences import Sequences
 
 if TYPE_CHECKING:
     from discdiff.constraints import Constraint
     from discdiff.data import SequenceDataset
+    from discdiff.sequences import Sequences
 
 MASK_SYMBOL = "_"
 
@@ -69,6 +69,8 @@ class Domain(ABC):
 
     def encode_all(self, sequences: Iterable[str]) -> Sequences:
         """Encode strings into one padded batch."""
+        from discdiff.sequences import Sequences
+
         return Sequences.from_lists([self.encode(s, record=i + 1) for i, s in enumerate(sequences)])
 
     def decode_all(self, sequences: Sequences) -> list[str]:

@@ -30,7 +30,6 @@ LAYERS: list[set[str]] = [
         "metrics",
         "data",
         "description",
-        "configuration",
         "run_folder",
         "progress",
         "training",

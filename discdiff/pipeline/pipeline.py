@@ -54,7 +54,6 @@ class Pipeline:
     label_names: list[str] | None = None
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
 
-    # ---- run folders -------------------------------------------------------------------------------------------------
     @classmethod
     def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
@@ -83,7 +82,6 @@ class Pipeline:
         sampling = self.defaults.to_json()
         save_run(Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling), folder)
 
-    # ---- strings out -------------------------------------------------------------------------------------------------
     def sample(
         self,
         n: int,
@@ -142,8 +140,7 @@ class Pipeline:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
         constraint = self.domain.template(template)
-        length = constraint.length
-        if length is not None and length > self.max_length:
+        if (length := constraint.length) is not None and length > self.max_length:
             raise TemplateError(
                 f"the template has {length} positions; the model was trained on at most {self.max_length}",
                 template=template if len(template) <= 200 else template[:200] + "…",
@@ -207,7 +204,6 @@ class Pipeline:
         count: int | None = getattr(self.model.network, "num_labels", None)
         return count
 
-    # ---- strings in --------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, *, on_long: OnLong = "error", **options: Any) -> SequenceDataset:
         """The sequences of a file, encoded for this model.
 

@@ -170,3 +170,19 @@ def test_as_a_process(workshop: Workshop) -> None:
     bad = run("sample", "nowhere")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("discdiff: nowhere: no such run folder.")
+
+
+def test_help_needs_no_torch() -> None:
+    code = """
+import sys
+from discdiff.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print("torch" in sys.modules)
+"""
+    for words in (["--help"], ["train", "--help"], ["--version"], ["sampel"]):
+        line = [sys.executable, "-c", code, *words]
+        done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.splitlines()[-1] == "False", words
