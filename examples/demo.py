@@ -37,7 +37,7 @@ class Sizes:
 
     minutes: float = 4.0
     max_steps: int = 100_000  # the time ends first
-    samples: int = 512
+    samples: int = 400
     infills: int = 64
     molecules: int | None = None
     dim: int = 128

@@ -18,7 +18,7 @@ from domains.smiles.report.page import Page, bars, code, figure, paragraph, tabl
 
 GRID = 20
 INFILLS = 8
-CELL = (255, 190)
+CELL = (255, 165)
 
 
 @dataclass(frozen=True)
