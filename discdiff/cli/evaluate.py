@@ -2,7 +2,7 @@
 
 examples:
   discdiff evaluate runs/promoters --reference held_out.fasta
-  discdiff evaluate runs/zinc --reference zinc.csv --where split=test --training zinc_train.smi -n 1000
+  discdiff evaluate runs/zinc --reference zinc.csv --where split=test --training zinc.csv --training-where split=train
   discdiff evaluate runs/zinc --reference test.smi --plots plots/ --json -o zinc.json
   discdiff evaluate runs/text --reference test.txt -n 0         # the bound alone
 
@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_run_argument(parser)
     parser.add_argument("--reference", type=Path, required=True, metavar="FILE", help="held-out sequences")
     parser.add_argument("--training", type=Path, metavar="FILE", help="training set, for the novelty of samples")
+    parser.add_argument(
+        "--training-where", action="append", default=[], metavar="COLUMN=VALUE", help="rows of a table for --training"
+    )
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the domain's pictures into this folder")
     options.add_reading_arguments(parser)
     options.add_scoring_arguments(parser, alone=False)
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.check_output(arguments.output)
     pipeline = options.load(arguments)
     reference = options.read(pipeline, arguments.reference, arguments)
-    training = None if arguments.training is None else [r.sequence for r in pipeline.domain.read(arguments.training)]
+    training = _training(pipeline, arguments)
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
     # samples first: options that do not fit the run show there at once
     samples = pipeline.sample(arguments.n, **options.sampling(arguments)) if arguments.n else []
@@ -60,6 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             write_report(report, stream)
     return 0
+
+
+def _training(pipeline: Pipeline, arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.training is None:
+        return None
+    columns: dict[str, Any] = {"sequence_column": arguments.sequence_column} if arguments.sequence_column else {}
+    if arguments.training_where:
+        columns["where"] = options.where_of(arguments.training_where, "--training-where")
+    return [record.sequence for record in pipeline.domain.read(arguments.training, **columns)]
 
 
 def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.Namespace) -> dict[str, Any]:

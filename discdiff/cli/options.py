@@ -121,18 +121,27 @@ def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True
         add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
 
 
+def where_of(words: list[str], option: str = "--where") -> dict[str, list[str]]:
+    """Columns and the values that a row may have, from `COLUMN=VALUE` words.
+
+    Raises:
+        ConfigError: a word of another form.
+    """
+    where: dict[str, list[str]] = {}
+    for word in words:
+        column, equals, value = word.partition("=")
+        if not equals or not column:
+            raise ConfigError(f"{option} {word}: expected COLUMN=VALUE, such as {option} split=test")
+        where.setdefault(column, []).append(value)
+    return where
+
+
 def read(pipeline: Pipeline, path: Path, arguments: argparse.Namespace) -> SequenceDataset:
     """The sequences of a file, encoded for a run; what was left out is said on standard error."""
     columns = ("sequence_column", "label_column", "name_column")
     options: dict[str, Any] = {name: getattr(arguments, name) for name in columns if getattr(arguments, name)}
-    where: dict[str, list[str]] = {}
-    for text in arguments.where:
-        column, equals, value = text.partition("=")
-        if not equals or not column:
-            raise ConfigError(f"--where {text}: expected COLUMN=VALUE, such as --where split=test")
-        where.setdefault(column, []).append(value)
-    if where:
-        options["where"] = where
+    if arguments.where:
+        options["where"] = where_of(arguments.where)
     dataset = pipeline.read(path, on_long=arguments.on_long, **options)
     for note in dataset.notes:
         print(f"{path}: {note}", file=sys.stderr)

@@ -113,6 +113,7 @@ def test_evaluate(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> Non
     assert "valid: 100.00% (6 of 6)" in ran.out
     assert "novel: " in ran.out
     assert list((tmp_path / "plots").glob("*.png"))
+    assert discdiff(*words, "--training-where", "nonsense").code == 2
     bound_only = discdiff(*words, "-n", "0", "--json")
     report = json.loads(bound_only.out)
     assert set(report) == {"run", "reference", "bound"}

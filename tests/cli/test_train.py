@@ -122,3 +122,13 @@ def test_lower_case_fasta_is_read(discdiff: Discdiff, tmp_path: Path) -> None:
     ran = discdiff("train", tmp_path / "lower.fasta", "--domain", "dna", "--output", run, "--quiet", *SMALL)
     assert (ran.code, ran.err) == (0, "")
     assert (run / "model.json").is_file()
+
+
+def test_a_file_in_place_of_the_configurations(discdiff: Discdiff, tmp_path: Path) -> None:
+    config = tmp_path / "theirs.yaml"
+    config.write_text("domain: dna\ndata: {train: a.fasta, valid: b.fasta, root: elsewhere, length: 20}\n")
+    mine, run = write_fasta(tmp_path / "mine.fasta", 30), tmp_path / "run"
+    ran = discdiff("train", mine, "--config", config, "--output", run, "--quiet", *SMALL)
+    assert (ran.code, ran.err) == (0, "")
+    data = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    assert (data["train"], data["valid"], data["root"], data["length"]) == (str(mine), None, None, 20)
