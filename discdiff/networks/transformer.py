@@ -34,7 +34,7 @@ class Transformer(Network):
     `h ← h + g₁·Attn((1 + c₁)·LN(h) + s₁)`, `h ← h + g₂·MLP((1 + c₂)·LN(h) + s₂)`, where (s, c, g) are linear in
     `silu(MLP([cos σf | sin σf])) + silu(label)` and start at zero, so every block starts as the identity
     (Peebles and Xie 2023, section 3.2; Lou et al. 2024, appendix C). A time-free network without labels has
-    plain affine norms and no gates (Ou et al. 2025, section 3.2). The head starts at zero: all logits are equal.
+    plain affine norms and no gates (RADD, Ou et al. 2024). The head starts at zero: all logits are equal.
 
     The network is built by `configure`, from a generator of its own: the global random state is neither read nor
     advanced, except by dropout (`dropout > 0`, in training), which torch draws from its global generator.
@@ -46,7 +46,7 @@ class Transformer(Network):
         heads: attention heads.
         mlp_ratio: hidden width of the MLP over `dim`.
         dropout: probability, on what each branch adds to the stream.
-        num_labels: classes; one more row is learned for the null label (-1). None: no label conditioning.
+        num_labels: classes; the null label (-1) is one more, in row 0 of the table. None: no label conditioning.
         cond_dim: width of the embeddings of noise and label.
         seed: of the initialisation.
         backend: of the attention, see `discdiff.networks.attention`.
@@ -138,7 +138,9 @@ class Transformer(Network):
     @torch.no_grad()
     def _initialize(self) -> None:
         generator = torch.Generator().manual_seed(self.seed)
-        self.tokens.weight.normal_(std=self.dim**-0.5, generator=generator)
+        # Embeddings of unit variance, beside which the blocks' first outputs are small: masked models leave the unigram
+        # plateau sooner than with 0.02 to 0.1, time-free and conditioned alike.
+        self.tokens.weight.normal_(generator=generator)
         if self.labels is not None:
             self.labels.weight.normal_(generator=generator)
         for name, layer in self.named_modules():
