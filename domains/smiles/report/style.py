@@ -46,8 +46,8 @@ pre i { color: var(--soft); font-style: normal; }
 .bar { height: 16px; border-radius: 3px; background: #c3ccd6; }
 .bar.mine { background: var(--accent); }
 .number { font-variant-numeric: tabular-nums; }
-.trace { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 8px 24px; align-items: center; padding: 16px 0;
-  border-top: 1px solid var(--line); }
+.trace { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 8px 24px; align-items: center;
+  padding: 16px 0; border-top: 1px solid var(--line); }
 .stage { display: flex; align-items: center; margin: 2px 0; }
 .stage .count { width: 64px; flex: none; color: var(--soft); font-size: 13px; font-variant-numeric: tabular-nums; }
 .cells { display: flex; gap: 2px; font-size: 13px; line-height: 22px; }
