@@ -28,9 +28,10 @@ class Bound:
         diffusion: `[B]`, the integral over noise levels.
         prior: `[B]`, KL(q(x_1 | x0) ‖ π).
         reconstruction: `[B]`, E −log p(x0 | x at t_min).
-        standard_errors: `[B]`, Monte Carlo standard error of each row's total. Noise levels are stratified, so these
-            are on the safe side.
-        tokens: int64 `[B]`, content tokens.
+        standard_errors: `[B]`, Monte Carlo standard error of each row's total. Noise levels are stratified, which
+            usually puts it on the safe side; few samples of a heavy-tailed term can understate it. Infinite where the
+            total is.
+        tokens: int64 `[B]`, tokens that the model was shown, learned end tokens included.
         method: how the bound was computed, in one sentence.
     """
 
@@ -110,7 +111,8 @@ def nelbo(
         part = Sequences(part.tokens[:, :width], part.lengths, labels=part.labels).to(model.device)
         diffusion, prior, reconstruction = estimate(model, part, index_rows(generator, rows), samples)
         terms[:, rows] = torch.stack([diffusion.mean(0), prior, reconstruction.mean(0)]).cpu()
-        errors[rows] = ((diffusion + reconstruction).std(0) / math.sqrt(samples)).cpu()
+        error = (diffusion + reconstruction).std(0) / math.sqrt(samples)
+        errors[rows] = torch.where(terms[:, rows].sum(0).isinf().to(error.device), torch.inf, error).cpu()
         if on_batch is not None:
             on_batch(min(start + batch_size, len(order)), len(order))
     return Bound(terms[0], terms[1], terms[2], errors, sequences.lengths.cpu(), method)
@@ -152,10 +154,11 @@ def _by_masking(model: Model, part: Sequences, generator: Randomness, samples: i
 def _by_score_entropy(model: Model, part: Sequences, generator: Randomness, samples: int) -> Terms:
     schedule, real = model.schedule, ~part.padding
     diffusion, reconstruction = [], []
-    for points, draw in _replicates(model, part, generator, samples):
+    for j, (points, draw) in enumerate(_replicates(model, part, generator, samples)):
         t = schedule.t_min + (1 - schedule.t_min) * points[:, None]
         diffusion.append((1 - schedule.t_min) * score_entropy_at(model, part, t, generator=draw).double())
-        reconstruction.append(_reconstruction(model, part, draw))
+        # steps that no replicate above uses, one for each
+        reconstruction.append(_reconstruction(model, part, at_step(draw, samples + 1 + j)))
     one = torch.ones(len(part), 1, dtype=torch.float64, device=part.device)
     prior = (model.process.prior_kl(part.tokens, schedule.total_noise(one)) * real).sum(-1)
     return torch.stack(diffusion), prior, torch.stack(reconstruction)
@@ -165,7 +168,7 @@ def _reconstruction(model: Model, part: Sequences, generator: Randomness) -> Ten
     """−log p(x0 | x at t_min) for one draw, `[B]` nats: the last step of a sampler, at the smallest noise."""
     t = torch.full((len(part), 1), model.schedule.t_min, dtype=torch.float64, device=part.device)
     sigma = model.schedule.total_noise(t).to(model.dtype)
-    xt = model.process.corrupt(part.tokens, sigma, generator=at_step(generator, 1 << 20))
+    xt = model.process.corrupt(part.tokens, sigma, generator=generator)
     where = positions_of(~part.padding)
     p = model.predict(xt, sigma, context_of(part)).posterior(torch.zeros_like(sigma), where)
     values = -p.double().gather(-1, part.tokens[where][:, None])[:, 0].log()

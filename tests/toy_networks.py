@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Mapping
 
 import torch
@@ -14,7 +15,18 @@ from discdiff.processes import Process
 from tests.toys import Toy, every_sequence, index_of
 
 
-class Tabulated(Network):
+class ToyNetwork(Network, ABC):
+    """What toys share: they answer with logits at once, and know what is frozen, as the enumerated network does."""
+
+    @property
+    def conditions_on_frozen(self) -> bool:
+        return True
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class Tabulated(ToyNetwork):
     """Another network's answers, computed once for all S^L inputs at each noise level: the same, and fast.
 
     Where rows differ in noise or in what is frozen, it asks the network itself.
@@ -42,11 +54,8 @@ class Tabulated(Network):
             self._tables[key] = self.inner.hidden(every, level, shown)
         return self._tables[key][index_of(tokens, self.num_states)]
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return hidden
 
-
-class Wrong(Network):
+class Wrong(ToyNetwork):
     """A network that errs: the exact one plus fixed random logits, which change with the noise where it is shown."""
 
     def __init__(self, toy: Toy, num_states: int, strength: float = 0.5, seed: int = 7) -> None:
@@ -66,11 +75,8 @@ class Wrong(Network):
         error = still if sigma is None else still + moving * torch.exp(-sigma.double())[..., None]
         return self.exact.hidden(tokens, sigma, context) + error
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return hidden
 
-
-class ByLength(Network):
+class ByLength(ToyNetwork):
     """A network for each length; a row's padding says which one it meets, and is shown to none."""
 
     def __init__(self, networks: Mapping[int, Network]) -> None:
@@ -97,11 +103,8 @@ class ByLength(Network):
                 out[rows, :length] = network.hidden(tokens[rows, :length], level, Context(frozen=frozen))
         return out
 
-    def head(self, hidden: Tensor) -> Tensor:
-        return hidden
 
-
-class Single(Network):
+class Single(ToyNetwork):
     """Another network in float32: its model works in float32 throughout."""
 
     def __init__(self, inner: Network) -> None:
