@@ -23,7 +23,7 @@ def keys(rows: int, seed: int = 0, first: int = 0) -> Keys:
     return Keys(seed, torch.arange(first, first + rows))
 
 
-def flat(values: torch.Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def flat(values: torch.Tensor) -> np.ndarray:
     return values.double().numpy().ravel()
 
 
@@ -41,7 +41,7 @@ def test_weightless_entries_are_never_drawn(weights: list[float], u: float, doub
         assert table[drawn] > 0
 
 
-def law_of_draw(weights: torch.Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def law_of_draw(weights: torch.Tensor) -> np.ndarray:
     """The exact law: the draw is monotone in u, so each entry's last u is found by bisection to 2^-53."""
     size = len(weights)
     low, high = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)

@@ -1,0 +1,100 @@
+"""Losses as they are trained: shapes, gradients, padding, batches in which nothing happens to be masked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from discdiff.model import Diffusion
+from discdiff.networks.transformer import Transformer
+from discdiff.parameterizations import Conditional, Denoiser, Score
+from discdiff.processes import Absorbing, Uniform
+from discdiff.randomness import Keys
+from discdiff.schedules import LogLinear
+from discdiff.sequences import Sequences
+from tests.cases import LOSSES, MODELS, PARAMETERIZATIONS, PROCESSES, SCHEDULES, serves
+from tests.scripted import ALMOST_ONE, scripted
+
+PLANS = [(*model, name) for model in MODELS for name, case in LOSSES.items() if serves(case, model[0])]
+ROWS = Sequences.from_lists([[0, 1, 2, 1], [2, 1], [1]])
+
+
+def small(process: str, parameterization: str, schedule: str = "log_linear") -> Diffusion:
+    made = PROCESSES[process].make(3)
+    network = Transformer(made.num_states, dim=16, depth=1, heads=2)
+    return Diffusion(network, made, SCHEDULES[schedule](), PARAMETERIZATIONS[parameterization]())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
+def test_trains(process: str, parameterization: str, loss: str, schedule: str) -> None:
+    """Nats per sequence in float32, finite gradients, and steps downhill that lower the loss."""
+    model, made = small(process, parameterization, schedule), LOSSES[loss].make()
+    rows = ROWS[torch.arange(3).repeat(20)]
+    values = made(model, rows, generator=torch.Generator().manual_seed(0))
+    assert values.shape == (60,)
+    assert values.dtype == torch.float32
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def total() -> torch.Tensor:
+        return made(model, rows, generator=Keys(0, torch.arange(60))).sum() / rows.lengths.sum()
+
+    before = total()
+    before.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in gradients)
+    assert any((g != 0).any() for g in gradients)
+    for _ in range(3):
+        optimizer.step()
+        optimizer.zero_grad()
+        total().backward()
+    assert total() < before
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_padding_has_no_gradient(loss: str) -> None:
+    """What stands at padded positions is neither read nor learned from."""
+    model, made = small("absorbing", "denoiser"), LOSSES[loss].make()
+    keys = Keys(0, torch.arange(3))
+    other = Sequences(torch.where(ROWS.padding, 2, ROWS.tokens), ROWS.lengths)
+    one, two = (made(model, rows, generator=keys) for rows in (ROWS, other))
+    torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("loss", ["dse", "t_dce", "lambda_dce"])
+@pytest.mark.parametrize("parameterization", [Conditional(), Denoiser(), Score()], ids=repr)
+def test_nothing_masked(parameterization: Conditional | Denoiser | Score, loss: str) -> None:
+    """A small batch may stay clean: its loss is 0, and still has gradients for a training loop to take."""
+    made = Absorbing(3)
+    network = Transformer(made.num_states, dim=16, depth=1, heads=2)
+    model = Diffusion(network, made, LogLinear(), parameterization)
+    clean = torch.full((3, 4), ALMOST_ONE, dtype=torch.float64)
+    keys = scripted(3, time=torch.full((3,), 0.5), corrupt=clean, corrupt_token=clean)
+    values = LOSSES[loss].make()(model, ROWS, generator=keys)
+    assert values.tolist() == [0.0, 0.0, 0.0]
+    values.sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_repr(loss: str) -> None:
+    assert repr(LOSSES[loss].make()) == f"{type(LOSSES[loss].make()).__name__}()"
+
+
+def test_labels_reach_the_network() -> None:
+    """A label-conditioned network gives other losses for other labels."""
+    process = Uniform(3)
+    network = Transformer(3, dim=16, depth=1, heads=2, num_labels=2)
+    model = Diffusion(network, process, LogLinear(), Denoiser())
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw), alpha=0.1)
+    keys = Keys(0, torch.arange(3))
+    losses = [
+        LOSSES["dse"].make()(
+            model, Sequences(ROWS.tokens, ROWS.lengths, labels=torch.full((3,), label)), generator=keys
+        )
+        for label in (0, 1)
+    ]
+    assert (losses[0] != losses[1]).all()
