@@ -47,6 +47,10 @@ class Temperature:
         return self.model.time_conditioned
 
     @property
+    def exact_clamps(self) -> bool:
+        return self.model.exact_clamps
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 

@@ -25,6 +25,8 @@ class Model(Protocol):
     @property
     def time_conditioned(self) -> bool: ...
     @property
+    def exact_clamps(self) -> bool: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -67,6 +69,11 @@ class Diffusion(nn.Module):
     def time_conditioned(self) -> bool:
         """Whether the network is shown σ."""
         return self.parameterization.time_conditioned
+
+    @property
+    def exact_clamps(self) -> bool:
+        """Whether given positions are told from noise: by the tokens themselves, or by a network that learned to."""
+        return self.process.reveals_noise or self.network.conditions_on_frozen
 
     @property
     def dtype(self) -> torch.dtype:

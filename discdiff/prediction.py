@@ -66,9 +66,12 @@ class LazyLogits:
         needed = torch.ones_like(self._slot, dtype=torch.bool)
         if where is not None:
             needed = torch.zeros_like(needed).index_fill(0, where[0], True)
+            if torch.is_grad_enabled():
+                needed[0] = True  # a batch without a masked position still has its (zero) gradient
         self._evaluate(needed)
         if self._hidden is None:  # no position was asked for
-            return torch.empty(0, self._network.num_outputs, device=self._tokens.device)
+            dtype = next((p.dtype for p in self._network.parameters()), torch.float64)
+            return torch.empty(0, self._network.num_outputs, dtype=dtype, device=self._tokens.device)
         if where is None:
             return self._network.head(self._hidden[self._slot])
         return self._network.head(self._hidden[self._slot[where[0]], where[1]])

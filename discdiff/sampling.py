@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import Constraint, Unconstrained
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.model import Model
 from discdiff.randomness import Randomness, at_step
 from discdiff.samplers.ancestral import Ancestral
@@ -78,6 +79,12 @@ def sample(
     generator = at_step(generator, 0)
     tokens = process.sample_prior((batch, width), generator=generator, device=device)
     known, frozen = (value.to(device) for value in constraint.given(batch, width))
+    if not model.exact_clamps and bool(frozen.any()):
+        warnings.warn(
+            f"given positions under {type(process).__name__}: this network was not trained with frozen positions and "
+            "takes them for possible noise, so what it fills in is biased, however many steps (use Absorbing)",
+            stacklevel=2,
+        )
     padding = torch.arange(width, device=device) >= sizes[:, None]
     tokens = torch.where(frozen, known, tokens).masked_fill(padding, 0)
     labels = None if labels is None else labels.to(device)
@@ -88,7 +95,8 @@ def sample(
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
         if on_step is not None:
             on_step(k + 1, len(plan), state)
-    assert not bool((state.tokens >= process.vocab_size).any()), "a mask was left in the output"
+    if bool((state.tokens >= process.vocab_size).any()):
+        raise DiscdiffError("sample: a draw failed: the network's output is not finite. Were the weights trained?")
     return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
 
 

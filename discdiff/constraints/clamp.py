@@ -14,7 +14,8 @@ class Clamp(PositionWise):
     """x0_i = tokens_i wherever `given_i`.
 
     The sampler freezes these positions: they carry no noise and are shown to the network as clean. On the absorbing
-    process the law is exactly p0(· | x_C).
+    process the law is exactly p0(· | x_C). Off it that holds in the limit of many steps, and only for a network that
+    was trained with frozen positions; `discdiff.sample` warns where one was not.
 
     Args:
         tokens: int64 `[L]`, or `[B, L]` with a row per sample; values where nothing is given are ignored.

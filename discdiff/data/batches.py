@@ -93,7 +93,7 @@ class Batch:
         step: 0-based number of the step.
         epoch: how many times the data had been gone through before.
         strata: float64 `[B]` in [0, 1): stratification points of the rows' times.
-        tokens: content tokens, the loss's denominator.
+        tokens: how many tokens the rows have.
     """
 
     sequences: Sequences

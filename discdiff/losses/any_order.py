@@ -18,7 +18,7 @@ class AnyOrder(Loss):
     Equal in expectation to λ-DCE and to the mean over all orders of the autoregressive loss, with less variance: the
     number of masks is not random given k. A row's L is its own length; padding is never masked.
 
-    Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), equation 4; Ou et al. 2024 (RADD), equation 3.7.
+    Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), equation 4; Ou et al. 2024 (RADD), k-DCE.
     """
 
     def check(self, model: Model) -> None:

@@ -19,7 +19,8 @@ class Loss(ABC):
     """A training objective.
 
     Called with a model and clean sequences, it corrupts them and returns nats per sequence, float `[B]`, summed over
-    positions. Train on `values.sum() / sequences.lengths.sum()`: nats per token, padding never counted.
+    positions; padding is never counted. Divide by tokens for nats per token; where batches are sorted by length, by the
+    training set's mean length, so that a token weighs the same in every batch.
     """
 
     def check(self, model: Model) -> None:

@@ -30,8 +30,8 @@ def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: 
 class TimeCrossEntropy(Loss):
     """t-DCE: ∫dt E_xt σ'(t) / (e^σ(t) − 1) Σ_masked −log p(x0_i | xt).
 
-    Sample by sample equal to the score entropy of a normalised denoiser. Ou et al. 2024 (RADD), equation 3.4;
-    Sahoo et al. 2024 (MDLM), equation 10; Shi et al. 2024 (MD4), equation 5.
+    Sample by sample equal to the score entropy of a normalised denoiser. Ou et al. 2024 (RADD), t-DCE;
+    Sahoo et al. 2024 (MDLM), continuous-time NELBO; Shi et al. 2024 (MD4), proposition 1.
     """
 
     def check(self, model: Model) -> None:
@@ -52,8 +52,8 @@ class TimeCrossEntropy(Loss):
 class MaskFractionCrossEntropy(Loss):
     """λ-DCE: E_{λ~U(0,1)} (1/λ) Σ_masked −log p(x0_i | x_λ), each position masked with probability λ.
 
-    Covers all of (0, 1], so it needs no prior or reconstruction term, and no schedule. Ou et al. 2024 (RADD),
-    equation 3.6.
+    Covers all of (0, 1], so it needs no prior or reconstruction term, and no schedule. Its second moment diverges with
+    log(1/λ): `AnyOrder` has the same expectation and finite variance. Ou et al. 2024 (RADD), λ-DCE.
     """
 
     def check(self, model: Model) -> None:

@@ -17,7 +17,7 @@ class ScoreEntropy(Loss):
     t ~ U[t_min, 1], so the integrand is multiplied by 1 − t_min. Non-negative term by term; with prior and
     reconstruction terms it bounds −log p(x0). Any parameterisation: a denoiser is read as a score.
 
-    Lou, Meng and Ermon 2024, equation 7 (SEDD).
+    Lou, Meng and Ermon 2024 (SEDD), theorems 3.4 and 3.6.
     """
 
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:

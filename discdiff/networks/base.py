@@ -58,6 +58,11 @@ class Network(nn.Module, ABC):
         `parameterization.time_conditioned`.
         """
 
+    @property
+    def conditions_on_frozen(self) -> bool:
+        """Whether the network has learned what `Context.frozen` says."""
+        return False
+
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
         """Hidden states after the last norm, `[B, L, D]`.

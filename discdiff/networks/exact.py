@@ -46,6 +46,10 @@ class Exact(Network):
         self.register_buffer("joint", joint.double())
 
     @property
+    def conditions_on_frozen(self) -> bool:
+        return True
+
+    @property
     def length(self) -> int:
         """L."""
         return self.joint.ndim

@@ -152,6 +152,10 @@ class Transformer(Network):
                 if layer.bias is not None:
                     layer.bias.zero_()
 
+    @property
+    def conditions_on_frozen(self) -> bool:
+        return bool(self.frozen.any())  # the mark starts at zero, where it says nothing
+
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
         """Hidden states `[B, L, dim]` after the last norm and its modulation.
 

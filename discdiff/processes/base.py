@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -155,11 +156,23 @@ class Process(nn.Module, ABC):
     def posterior_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """p(x_s = y | xt) = (exp(−ΔσQ) s)[y] P_Δσ[x, y], `[..., S]` (Lou et al. 2024, Tweedie step).
 
-        An imperfect score can make entries negative; they are cut and the rest is normalised.
+        An imperfect score can make entries negative; they are cut and the rest is normalised. The inverse magnifies
+        the score's errors by e^Δσ: many short steps are safe, one long step is not.
+
+        Raises:
+            IncompatibleError: Δσ is so large that not two digits of the score would be left in its own precision.
         """
-        step = sigma - sigma_next
-        p = (self.propagate(log_s.exp(), -step) * self.likelihood(x, step)).clamp(min=0)
-        return p / p.sum(-1, keepdim=True)
+        step = (sigma - sigma_next).double()
+        longest = -math.log(100 * torch.finfo(log_s.dtype).eps)
+        if not self.reveals_noise and step.numel() and float(step.max()) > longest:
+            raise IncompatibleError(
+                "Step from a score",
+                got=f"a difference of total noise of {float(step.max()):.1f}",
+                expected=f"at most {longest:.1f} in {log_s.dtype}, where exp(−ΔσQ) can still be applied to it",
+                remedy="Take more steps, use the LogLinear schedule, or train with Denoiser.",
+            )
+        p = (self.propagate(log_s.double().exp(), -step) * self.likelihood(x, step)).clamp(min=0)
+        return (p / p.sum(-1, keepdim=True)).to(log_s.dtype)
 
     def posterior_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """p(x_s = y | xt) = Σ_x0 p(x0|xt) q(y | x, x0), `[..., S]`."""
@@ -175,7 +188,7 @@ class Process(nn.Module, ABC):
     def score_entropy(self, log_s: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         """Σ_{y≠x} Q[x,y] (s_y − r_y log s_y + K(r_y)), K(a) = a (log a − 1): `[...]` nats per unit of σ, ≥ 0.
 
-        Denoising score entropy with the conditional ratio r (Lou et al. 2024, equation 5).
+        Denoising score entropy with the conditional ratio r (Lou et al. 2024, theorem 3.4).
         """
         rates = self.rates_into(x, dtype=log_s.dtype).scatter(-1, x[..., None], 0.0)
         ratio = self.conditional_ratio(x, x0, sigma)

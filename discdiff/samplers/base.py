@@ -112,11 +112,14 @@ class Level:
 
 
 def noise_levels(schedule: Schedule, steps: int) -> list[Level]:
-    """`steps` intervals, uniform in t from 1; the last one ends at σ = 0, so steps are network evaluations."""
-    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64).clamp(min=schedule.t_min)
-    sigma, rate = schedule.total_noise(t).tolist(), schedule.noise_rate(t).tolist()
-    times = t.tolist()
-    times[-1], sigma[-1] = 0.0, 0.0
+    """`steps` intervals, uniform in t from 1; the last one ends at σ = 0, so steps are network evaluations.
+
+    No interval begins below t_min: with more steps than 1 / t_min they are uniform down to it.
+    """
+    end = max(schedule.t_min, 1 / steps)
+    t = torch.cat([torch.linspace(1, end, steps, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+    sigma, rate, times = schedule.total_noise(t).tolist(), schedule.noise_rate(t).tolist(), t.tolist()
+    sigma[-1] = 0.0
     return [Level(times[k], times[k + 1], sigma[k], sigma[k + 1], rate[k]) for k in range(steps)]
 
 

@@ -185,6 +185,7 @@ def fit(
     module = TrainingModule(
         model,
         loss,
+        mean_length=float(data.model_lengths.double().mean()),
         seed=seed,
         learning_rate=learning_rate,
         betas=betas,

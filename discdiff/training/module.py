@@ -18,13 +18,17 @@ from discdiff.sequences import Sequences
 
 
 class TrainingModule(LightningModule):
-    """Minimises nats per token: the sum of the loss over a batch's sequences, over their content tokens.
+    """Minimises the sum of nats over the sum of tokens, of the whole training set.
+
+    A batch's nats are divided by its rows times the training set's mean length, not by its own tokens: batches hold
+    sequences of similar length, and a token must weigh the same in all of them.
 
     Noise comes from `Keys(seed, ids, epoch)`, so it follows the sequence, not the batch, the device or the rank.
 
     Args:
         model: what is trained.
         loss: nats per sequence.
+        mean_length: tokens in a sequence, over the training set.
         seed: of the noise.
         learning_rate: the peak.
         betas: AdamW's.
@@ -37,6 +41,7 @@ class TrainingModule(LightningModule):
         model: Diffusion,
         loss: Loss,
         *,
+        mean_length: float,
         seed: int,
         learning_rate: float,
         betas: tuple[float, float],
@@ -44,7 +49,7 @@ class TrainingModule(LightningModule):
         rate_factor: Callable[[int], float],
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.seed = model, loss, seed
+        self.model, self.loss, self.mean_length, self.seed = model, loss, mean_length, seed
         self.learning_rate, self.betas, self.weight_decay = learning_rate, betas, weight_decay
         self.rate_factor = rate_factor
         self._row_nats: list[Tensor] = []
@@ -55,10 +60,10 @@ class TrainingModule(LightningModule):
         return self._row_nats[-1]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Nats per token of one batch."""
+        """The objective on one batch, in nats per token."""
         values = self.loss(self.model, batch.sequences, generator=batch.keys(self.seed))
         self._row_nats[:] = [values.detach()]
-        return values.sum() / batch.tokens
+        return values.sum() / (len(values) * self.mean_length)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""

@@ -105,7 +105,8 @@ class Monitor(Callback):
     ) -> None:
         self.between_steps = True
         step = self.step = trainer.global_step
-        self.meter.add(outputs["loss"], batch.tokens)
+        assert isinstance(pl_module, TrainingModule)
+        self.meter.add(pl_module.row_nats.sum() / batch.tokens, batch.tokens)
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
         bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
         validate = self.validator is not None and (last or bound_due) and not self.interrupted
