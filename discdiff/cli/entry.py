@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -132,7 +133,7 @@ def _report(error: BaseException, command: str) -> int:
     from discdiff.errors import DiscdiffError
 
     if isinstance(error, DiscdiffError):
-        return _say(str(error), 2)
+        return _say(_as_options(str(error)) if command == "train" else str(error), 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 2)
@@ -145,6 +146,14 @@ def _report(error: BaseException, command: str) -> int:
         f"This is a fault of discdiff, not of your input; run `discdiff {command} … --debug` for the traceback.",
         1,
     )
+
+
+def _as_options(message: str) -> str:
+    """A remedy's Python arguments as the options that a shell user types."""
+    message = re.sub(r"\b(on_unknown|on_invalid|gaps|validate)='(\w+)'", r"--domain.\1 \2", message)
+    message = re.sub(r"\b(on_long)='(\w+)'", r"--data.\1 \2", message)
+    message = re.sub(r"\b(format|encoding)='([\w-]+)'", r"--data.options.\1 \2", message)
+    return re.sub(r"\bdevice='(\w+)'", r"--training.device \1", message)
 
 
 def _say(message: str, code: int) -> int:

@@ -3,7 +3,7 @@
 examples:
   discdiff score runs/promoters held_out.fasta                  # a table on standard output
   discdiff score runs/zinc molecules.csv --sequence-column smiles --where split=test -o scores.tsv
-  discdiff score runs/core promoters.tsv --label 1 --samples 32 # a smaller standard error
+  discdiff score runs/core promoters.tsv --label 1 --noise-levels 32 # a smaller standard error
   discdiff score runs/promoters held_out.fasta --json | head
 
 Columns: name, units (bases, residues, characters, ...), nats, standard_error of nats, bits per unit. The bound is that

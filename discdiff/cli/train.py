@@ -106,9 +106,10 @@ def _check_folder(folder: Path, arguments: argparse.Namespace) -> None:
         if not (folder / "checkpoints" / "last.ckpt").is_file():
             raise CheckpointError(f"{folder}: no checkpoint to resume from; leave out --resume to start a run")
     elif not arguments.overwrite and folder.is_dir() and any(folder.iterdir()):
+        begun = (folder / "checkpoints" / "last.ckpt").is_file()
         raise CheckpointError(
-            f"{folder}: the folder is not empty. Go on with --resume, replace it with --overwrite, "
-            "or name another with --output."
+            f"{folder}: the folder is not empty. {'Go on with --resume, replace' if begun else 'Replace'} it with "
+            "--overwrite, or name another with --output."
         )
 
 
