@@ -40,6 +40,8 @@ class Sizes:
     samples: int = 400
     infills: int = 64
     molecules: int | None = None
+    longest: int = 32  # characters; short strings are learned in minutes
+    batch_size: int = 32
     dim: int = 128
     depth: int = 4
 
@@ -65,7 +67,7 @@ def make_report(output: Path, *, seed: int = 0, sizes: Sizes | None = None) -> S
     run = output.parent / f"{output.stem}_model"
     domain = dd.domain("smiles")
     with clock.stage("reading the molecules inside RDKit's wheel"):
-        corpus = shipped_smiles()[: sizes.molecules]
+        corpus = shipped_smiles(longest=sizes.longest)[: sizes.molecules]
         train, held_out = SequenceDataset.from_sequences(domain, corpus).split(0.05, seed=seed)
 
     process = dd.Absorbing(domain.vocab_size)
@@ -74,8 +76,9 @@ def make_report(output: Path, *, seed: int = 0, sizes: Sizes | None = None) -> S
     with clock.stage(f"training on {len(train):,} of them for {sizes.minutes:g} minutes"):
         fitted = dd.fit(
             model, train, valid=held_out, loss=dd.losses.AnyOrder(), max_minutes=sizes.minutes,
-            max_steps=sizes.max_steps, batch_size=64, learning_rate=2e-3, warmup_steps=200, validate_every=300,
-            validate_sequences=256, samples=0, log_every=20, loggers=["csv"], folder=run, overwrite=True, seed=seed,
+            max_steps=sizes.max_steps, batch_size=sizes.batch_size, learning_rate=2e-3, warmup_steps=200,
+            validate_every=300, validate_sequences=256, samples=0, log_every=20, loggers=["csv"], folder=run,
+            overwrite=True, seed=seed,
         )  # fmt: skip
         print(f"         {fitted}", flush=True)
 
@@ -103,6 +106,8 @@ def make_report(output: Path, *, seed: int = 0, sizes: Sizes | None = None) -> S
         seconds=clock.seconds,
         fitted=fitted,
         corpus=len(corpus),
+        longest=sizes.longest,
+        batch_size=sizes.batch_size,
         train=train,
         held_out=held_out,
         model=model,

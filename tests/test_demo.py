@@ -129,6 +129,6 @@ def test_interrupted_leaves_no_report(demo: Any, tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo.dd, "fit", interrupted)
-    monkeypatch.setattr(demo, "shipped_smiles", lambda: ["C" * n for n in range(1, 60)])
+    monkeypatch.setattr(demo, "shipped_smiles", lambda **_: ["C" * n for n in range(1, 60)])
     assert demo.main(["--output", str(tmp_path / "report.html")]) == 130
     assert not (tmp_path / "report.html").exists()

@@ -62,6 +62,8 @@ class Story:
     seconds: Mapping[str, float]
     fitted: Any
     corpus: int
+    longest: int
+    batch_size: int
     train: Any
     held_out: Any
     model: Any
@@ -222,10 +224,11 @@ def _made(story: Story, total: float) -> list[str]:
     facts = {
         "command": f"`{story.command}`",
         "molecules": f"{story.corpus:,} different ones inside RDKit's wheel (`Data/NCI/first_5K.smi`, "
-        f"`Data/Pains/test_data`); {len(story.train):,} to train on, {len(story.held_out):,} held out",
+        f"`Data/Pains/test_data`), of one fragment and at most {story.longest} characters; "
+        f"{len(story.train):,} to train on, {len(story.held_out):,} held out",
         "model": f"transformer of width {network.dim} and depth {network.depth}, {parameters:,} parameters; absorbing "
         "process, any-order loss, averaged weights",
-        "training": f"{story.fitted.steps:,} steps of at most 64 molecules, "
+        "training": f"{story.fitted.steps:,} steps of at most {story.batch_size} molecules, "
         f"{story.fitted.tokens_per_second:,.0f} tokens a second on {story.threads} threads",
         "time": f"{total:.0f} s: {stages}",
         "seed": f"{story.seed}. Training ends by the clock, so another machine takes another number of steps; with the "
