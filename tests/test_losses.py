@@ -25,8 +25,10 @@ def small(process: str, parameterization: str, schedule: str = "log_linear") -> 
     return Diffusion(network, made, SCHEDULES[schedule](), PARAMETERIZATIONS[parameterization]())
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
+@pytest.mark.parametrize(
+    ("process", "parameterization", "loss", "schedule"),
+    [(*plan, "log_linear") for plan in PLANS] + [("uniform", "score", "dse", name) for name in SCHEDULES],
+)
 def test_trains(process: str, parameterization: str, loss: str, schedule: str) -> None:
     """Nats per sequence in float32, finite gradients, and steps downhill that lower the loss."""
     model, made = small(process, parameterization, schedule), LOSSES[loss].make()

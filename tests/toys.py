@@ -155,7 +155,16 @@ def parity(vocab_size: int, length: int) -> Toy:
 
 TOYS: dict[str, Toy] = {
     toy.name: toy
-    for toy in (dense(3, 3), near_independent(3, 3), repeat(3, 3), parity(2, 4), dense(2, 4), dense(4, 2), dense(3, 2))
+    for toy in (
+        dense(3, 3),
+        near_independent(3, 3),
+        repeat(3, 3),
+        parity(2, 4),
+        dense(2, 4),
+        dense(4, 2),
+        dense(3, 2),
+        near_independent(3, 2),
+    )
 }
 DENSE = TOYS["dense3x3"]
 
