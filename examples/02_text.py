@@ -15,8 +15,7 @@ def main(max_steps: int = 1500, dim: int = 128, depth: int = 4) -> list[str]:
     domain = dd.domain("text", tokenizer="characters")
     corpus = shipped_text()
     domain.fit([corpus])
-    blocks = [corpus[i : i + 64] for i in range(0, len(corpus) - 63, 64)]
-    train, valid = SequenceDataset.from_sequences(domain, blocks).split(0.05)
+    train, valid = SequenceDataset.from_sequences(domain, [corpus], length=64).split(0.05)
 
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=dim, depth=depth, heads=4)
