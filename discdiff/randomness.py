@@ -137,7 +137,7 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
         u: `[...]` uniform numbers in [0, 1).
 
     Returns:
-        int64 `[...]`; an entry of weight 0 is never returned.
+        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN.
     """
     # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
     cumulative = weights.cumsum(-1, dtype=torch.float64)

@@ -93,11 +93,17 @@ def sample(
     state, plan = sampler.plan(model, state, steps)
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
+        _check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
-    if bool((state.tokens >= process.vocab_size).any()):
-        raise DiscdiffError("sample: a draw failed: the network's output is not finite. Were the weights trained?")
+    _check_draws(state.tokens, process.vocab_size)  # no mask is left
     return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
+
+
+def _check_draws(tokens: Tensor, states: int) -> None:
+    """A draw from weights that are not numbers falls behind the last state (see `categorical`)."""
+    if bool((tokens >= states).any()):
+        raise DiscdiffError("sample: a draw failed: the network's output is not finite. Were the weights trained?")
 
 
 def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.guidance import Temperature
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
+from discdiff.networks import Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Denoiser
 from discdiff.processes import Absorbing, Uniform
@@ -30,9 +33,11 @@ from tests.cases import (
     REFUSED_MODELS,
     SAMPLERS,
     build,
+    exact,
     serves,
 )
-from tests.toys import DENSE
+from tests.toy_networks import Single
+from tests.toys import DENSE, Toy
 
 IN_WORDS = re.compile(r".+: got .+, expected .+\. .+\.$", re.DOTALL)
 """What was passed, what would have worked, and a sentence on what to do."""
@@ -176,3 +181,48 @@ def test_scores_are_not_inverted_at_high_noise() -> None:
 def test_bounds_of_nothing(sequences: Sequences, samples: int) -> None:
     with pytest.raises(DiscdiffError, match="expected at least"):
         nelbo(build("absorbing", "conditional"), sequences, generator=draws(), samples=samples)
+
+
+def test_long_steps_from_a_float32_score() -> None:
+    """One step over Δσ = 18 would leave no digit of a float32 score; float64, or steps enough, have them."""
+
+    def run(steps: int, network: Callable[[Toy, int], Network]) -> Sequences:
+        model = build("uniform", "score", schedule="geometric", network=network)
+        return sample(model, 2, length=3, steps=steps, generator=draws())
+
+    with pytest.raises(IncompatibleError, match=r"got a difference of total noise of \d+\.\d, expected at most 11\.3"):
+        run(3, lambda toy, states: Single(exact(toy, states)))
+    assert run(32, lambda toy, states: Single(exact(toy, states))).tokens.shape == (2, 3)
+    assert run(3, exact).tokens.shape == (2, 3)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_clamps_that_a_network_was_never_told_of(process: str) -> None:
+    """Off the absorbing process they bias what is filled in: a warning says so. On it they are exact: none."""
+
+    class Deaf(Single):
+        @property
+        def conditions_on_frozen(self) -> bool:
+            return False
+
+    model = build(process, "denoiser", network=lambda toy, states: Deaf(exact(toy, states)))
+    clamp = CONSTRAINTS["clamp"].make(3, 3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sample(model, 2, steps=2, constraint=clamp, generator=draws())
+        sample(model, 2, steps=2, length=3, generator=draws())
+    assert len(caught) == (0 if process == "absorbing" else 1)
+    assert all("biased, however many steps" in str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize(("process", "parameterization"), MODELS)
+def test_networks_that_are_not_finite(process: str, parameterization: str) -> None:
+    """NaN weights give no samples, and no answer that looks like one."""
+
+    class Broken(Single):
+        def head(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden * torch.nan
+
+    model = build(process, parameterization, network=lambda toy, states: Broken(exact(toy, states)))
+    with pytest.raises(DiscdiffError, match="not finite"):
+        sample(model, 2, length=3, steps=4, generator=draws())
