@@ -53,6 +53,20 @@ def test_trains(process: str, parameterization: str, loss: str, schedule: str) -
     assert total() < before
 
 
+@pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
+def test_bf16_autocast(process: str, parameterization: str, loss: str) -> None:
+    """The network in bf16, all formulas in float32: within 3% of float32, and no step out of range."""
+    model, made = small(process, parameterization), LOSSES[loss].make()
+    rows = ROWS[torch.arange(3).repeat(20)]
+    keys = Keys(0, torch.arange(60))
+    full = made(model, rows, generator=keys)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = made(model, rows, generator=keys)
+    assert half.dtype == torch.float32
+    assert half.isfinite().all()
+    assert float(half.sum()) == pytest.approx(float(full.sum()), rel=0.03)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_padding_has_no_gradient(loss: str) -> None:
     """What stands at padded positions is neither read nor learned from."""

@@ -216,3 +216,19 @@ def test_strata_share_one_shift() -> None:
     points = time_points(8, generator=whole)
     assert torch.equal(torch.cat(parts), points)
     torch.testing.assert_close(torch.diff(points.sort().values), torch.full((7,), 1 / 8).double())
+
+
+@pytest.mark.gpu
+def test_keys_are_the_same_on_a_gpu() -> None:
+    """Numbers, draws and times, digit by digit; no draw of weight zero."""
+    for dtype in (torch.float32, torch.float64):
+        numbers = keys(100).uniform((100, 37), "token", dtype)
+        there = uniform((100, 37), generator=keys(100), purpose="token", dtype=dtype, device="cuda")
+        assert torch.equal(there.cpu(), numbers)
+    held = Keys(0, torch.arange(100, device="cuda")).uniform((100, 37), "token", torch.float64)
+    assert torch.equal(held.cpu(), keys(100).uniform((100, 37), "token", torch.float64))
+    weights = torch.rand(100, 37, 50) * (torch.rand(50) < 0.5)
+    weights[..., 0] = 1e-6
+    drawn = categorical(weights.cuda(), held)
+    assert (weights.gather(-1, drawn.cpu()[..., None]) > 0).all()
+    assert (drawn.cpu() == categorical(weights, held.cpu())).double().mean() > 0.9999
