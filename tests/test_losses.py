@@ -64,7 +64,7 @@ def test_bf16_autocast(process: str, parameterization: str, loss: str) -> None:
         half = made(model, rows, generator=keys)
     assert half.dtype == torch.float32
     assert half.isfinite().all()
-    assert float(half.sum()) == pytest.approx(float(full.sum()), rel=0.03)
+    assert half.sum().item() == pytest.approx(full.sum().item(), rel=0.03)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
