@@ -173,17 +173,20 @@ class DenoiserPrediction(Prediction):
         return self._calls()
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
-        logits = self.process.restrict(self._log_p(where), self._at(where)[0])
-        return self._settle(logits.log_softmax(-1), where, log=True)
+        return self._settle(self._normalized(where), where, log=True)
+
+    def _normalized(self, where: Positions | None) -> Tensor:
+        """log p(x0_i | xt) before frozen positions are settled."""
+        return self.process.restrict(self._log_p(where), self._at(where)[0]).log_softmax(-1)
 
     def log_score(self, where: Positions | None = None) -> Tensor:
         x, sigma = self._at(where)
-        log_p = self.process.restrict(self._log_p(where), x).log_softmax(-1)
+        log_p = self._normalized(where)
         return self._settle(self.process.score_from_denoiser(log_p, x, sigma.to(log_p.dtype)), where, log=True)
 
     def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
         x, sigma = self._at(where)
-        log_p = self.process.restrict(self._log_p(where), x).log_softmax(-1)
+        log_p = self._normalized(where)
         p = self.process.posterior_from_denoiser(log_p, x, sigma, self._level(sigma_next, where))
         return self._settle(p, where, log=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -86,9 +86,9 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def _map(self, function: object) -> Sequences:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Sequences:
         changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: function(v) for k, v in changed.items() if v is not None})  # type: ignore[operator]
+        return replace(self, **{k: function(v) for k, v in changed.items() if v is not None})
 
     def __getitem__(self, rows: Tensor | slice) -> Sequences:
         """The chosen rows (a slice, an index tensor or a boolean mask)."""

@@ -87,6 +87,10 @@ class PositionWise(Constraint):
     def allowed_at(self, where: Positions) -> Tensor | None:
         """bool `[N, V]`: the tokens allowed at `where`, or None where all are."""
 
+    @abstractmethod
+    def index(self, rows: Tensor) -> PositionWise:
+        """The constraint of some rows."""
+
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
         log_p = prediction.log_denoiser(where)
         allowed = self.allowed_at(where)

@@ -77,4 +77,4 @@ class Both(PositionWise):
         return torch.stack(tables).all(0) if tables else None
 
     def index(self, rows: Tensor) -> Both:
-        return Both(self.first.index(rows), self.second.index(rows))  # type: ignore[arg-type]
+        return Both(self.first.index(rows), self.second.index(rows))

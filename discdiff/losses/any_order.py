@@ -53,5 +53,7 @@ def mask_exactly(
     u = u.masked_fill(sequences.padding, 2.0)
     order = u.argsort(dim=-1, stable=True)
     fraction = u.gather(-1, order.gather(-1, k[:, None] - 1))
-    xt = torch.where(order.argsort(-1) < k[:, None], model.process.num_states - 1, sequences.tokens)
+    mask = model.process.mask_id
+    assert mask is not None, "callers ask for a process with a mask"
+    xt = torch.where(order.argsort(-1) < k[:, None], mask, sequences.tokens)
     return k, xt, noise_of_fraction(fraction, model)
