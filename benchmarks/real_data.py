@@ -26,8 +26,10 @@ from discdiff.experiment import Experiment
 def hardware() -> dict[str, Any]:
     """What the figures were measured on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
     return {
         "machine": platform.machine(),
+        "processor": capabilities.get("cpu_name"),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -93,6 +95,10 @@ def main() -> None:
             "steps": fitted.steps,
             "seconds": round(fitted.seconds, 1),
             "tokens_per_second": round(fitted.tokens_per_second),
+            "optimizer": experiment.training.optimizer,
+            "learning_rate": experiment.training.learning_rate,
+            "batch_size": experiment.training.batch_size,
+            "precision": json.loads((folder / "environment.json").read_text())["precision"],
         },
         "bound": {
             "split": held,

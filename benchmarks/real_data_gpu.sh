@@ -11,7 +11,7 @@ shift $(($# < 3 ? $# : 3))
 chosen=" $* "
 mkdir -p "$out"
 export OMP_NUM_THREADS=2 PYTHONPATH=${PYTHONPATH:-.} PYTHONUNBUFFERED=1
-rate="--training.learning_rate 5e-4 --training.max_steps 100000"
+rate="--training.learning_rate 2e-3 --training.max_steps 100000"
 smiles="--network.dim 512 --network.depth 8 --network.heads 8 --training.batch_size 256 $rate"
 text="--network.dim 512 --network.depth 8 --network.heads 8 --training.batch_size 128 --data.length 256 $rate"
 uniform="--process.class_path Uniform --parameterization.class_path Denoiser --loss.class_path ScoreEntropy"
@@ -27,8 +27,8 @@ run() { # name config words
 
 # shellcheck disable=SC2086
 {
-    run zinc250k zinc250k $smiles --steps 128 --template 'c1ccc(cc1){8}C(=O)N'
-    run zinc250k-uniform zinc250k $smiles --steps 128 $uniform
+    run zinc250k zinc250k $smiles --template 'c1ccc(cc1){8}C(=O)N'
+    run zinc250k-uniform zinc250k $smiles $uniform --steps 128 --sampling.sampler.class_path Ancestral
     run qm9 qm9 --network.dim 384 --network.depth 8 --network.heads 8 --training.batch_size 512 $rate --template 'CC{6}O'
     run text8 text8 $text --samples 128 --template 'the [MASK:20] of the [MASK:20]'
     run text8-uniform text8 $text --samples 128 $uniform

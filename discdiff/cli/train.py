@@ -153,5 +153,5 @@ def _quick_start(configuration: Sequence[str], *, quiet: bool) -> dict[str, Any]
                 "no GPU: a small model, 20 minutes at most; see --network.dim, --training.max_minutes", file=sys.stderr
             )
         values["network"] = {"class_path": "Transformer", "init_args": {"dim": 128, "depth": 4}}
-        values["training"] = {"max_minutes": 20, "learning_rate": 1e-3}
+        values["training"] = {"max_minutes": 20, "learning_rate": 5e-3}
     return values

@@ -98,7 +98,8 @@ class Training:
     max_steps: int = 10_000
     max_minutes: float | None = None
     batch_size: int = 64
-    learning_rate: float = 3e-4
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 3e-3
     warmup_steps: int | None = None
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.98)

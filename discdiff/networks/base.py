@@ -63,6 +63,10 @@ class Network(nn.Module, ABC):
         """Whether the network has learned what `Context.frozen` says."""
         return False
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Weights `[out, in]` that map hidden states to hidden states: what an optimiser of matrices may take."""
+        return []
+
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
         """Hidden states after the last norm, `[B, L, D]`.

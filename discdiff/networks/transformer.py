@@ -156,6 +156,9 @@ class Transformer(Network):
     def conditions_on_frozen(self) -> bool:
         return bool(self.frozen.any())  # the mark starts at zero, where it says nothing
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        return [p for n, p in self.blocks.named_parameters() if p.ndim == 2 and "modulation" not in n]
+
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
         """Hidden states `[B, L, dim]` after the last norm and its modulation.
 

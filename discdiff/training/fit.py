@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator
 from discdiff.training.guard import FiniteGuard
+from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
 from discdiff.training.schedule import Clock, Decay, Every, rate_factor
@@ -45,7 +47,8 @@ def fit(
     max_steps: int = 10_000,
     max_minutes: float | None = None,
     batch_size: int = 64,
-    learning_rate: float = 3e-4,
+    optimizer: OptimizerName = "muon",
+    learning_rate: float = 3e-3,
     warmup_steps: int | None = None,
     schedule: Decay = "cosine",
     betas: tuple[float, float] = (0.9, 0.98),
@@ -75,7 +78,7 @@ def fit(
     loggers: Sequence[Any] = ("csv", "tensorboard"),
     callbacks: Sequence[Any] = (),
 ) -> FitResult:
-    """Minimise a loss, in nats per content token, with AdamW; leave the moving average of the weights in the model.
+    """Minimise a loss, in nats per content token; leave the moving average of the weights in the model.
 
     Args:
         model: trained in place. Afterwards it is in eval mode, on the device of the training, with averaged weights.
@@ -86,13 +89,15 @@ def fit(
         max_minutes: wall-clock minutes from this call, resumed ones, validation and sampling included. The run ends by
             steps or by time, and the learning rate decays with whichever is nearer its end.
         batch_size: the largest number of sequences in a batch.
-        learning_rate: AdamW's peak rate.
+        optimizer: "muon" for the matrices inside the network, with AdamW for the rest; or "adamw" for all, which wants
+            about a third of the learning rate. See `discdiff.training.optimizers`.
+        learning_rate: the peak rate.
         warmup_steps: steps of linear warm-up; by default a twentieth of `max_steps`, 500 at most.
         schedule: decay of the rate to zero, or "constant".
-        betas, weight_decay: AdamW's; the decay acts on matrices only.
+        betas, weight_decay: AdamW's betas; the decay acts on matrices only.
         gradient_clip: largest norm of the gradient, or None.
         ema_decay: decay of the weights' moving average, warmed up; None trains without.
-        precision: "auto" is bf16 autocast on GPUs that have it, float32 elsewhere.
+        precision: "auto" is bf16 autocast on GPUs and processors that multiply bf16, float32 elsewhere.
         compile: compile the network with `torch.compile`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
         validate_every: steps between bounds; by default a tenth of the run, see `discdiff.training.schedule.Every`. The
@@ -138,6 +143,7 @@ def fit(
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ConfigError(f"ema_decay: got {ema_decay}, expected a number in [0, 1), or None")
     clock = Clock(max_steps, max_minutes)
+    check_optimizer(optimizer)
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
@@ -148,7 +154,14 @@ def fit(
     storage = None
     if path is not None:
         storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {})
-        storage.prepare(model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place))
+        storage.prepare(
+            model,
+            resume=checkpoint is not None,
+            overwrite=overwrite,
+            config=config,
+            device=str(place),
+            precision=lightning_name,
+        )
     sampling = None
     if samples:
         sampling = Sampling(data, count=samples, sampler=sampler, steps=sampler_steps, seed=seed, folder=path)
@@ -187,9 +200,9 @@ def fit(
         loss,
         mean_length=float(data.model_lengths.double().mean()),
         seed=seed,
-        learning_rate=learning_rate,
-        betas=betas,
-        weight_decay=weight_decay,
+        make_optimizer=functools.partial(
+            make_optimizer, optimizer, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
+        ),
         rate_factor=lambda step: rate_factor(
             step, clock.progress(step), warmup_steps=warmup, decay=schedule, timed=max_minutes is not None
         ),

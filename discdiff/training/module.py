@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from discdiff.data.batches import Batch
 from discdiff.errors import CheckpointError
@@ -30,9 +30,7 @@ class TrainingModule(LightningModule):
         loss: nats per sequence.
         mean_length: tokens in a sequence, over the training set.
         seed: of the noise.
-        learning_rate: the peak.
-        betas: AdamW's.
-        weight_decay: AdamW's, on matrices and embeddings; never on biases and norms.
+        make_optimizer: given the model, and whether to fuse.
         rate_factor: the learning rate over its peak after a number of steps.
     """
 
@@ -43,15 +41,12 @@ class TrainingModule(LightningModule):
         *,
         mean_length: float,
         seed: int,
-        learning_rate: float,
-        betas: tuple[float, float],
-        weight_decay: float,
+        make_optimizer: Callable[..., torch.optim.Optimizer],
         rate_factor: Callable[[int], float],
     ) -> None:
         super().__init__()
         self.model, self.loss, self.mean_length, self.seed = model, loss, mean_length, seed
-        self.learning_rate, self.betas, self.weight_decay = learning_rate, betas, weight_decay
-        self.rate_factor = rate_factor
+        self.make_optimizer, self.rate_factor = make_optimizer, rate_factor
         self._row_nats: list[Tensor] = []
 
     @property
@@ -77,13 +72,8 @@ class TrainingModule(LightningModule):
         return replace(batch, sequences=Sequences(**rows), strata=move(batch.strata))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with decoupled decay on matrices, and the learning rate's schedule."""
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.weight_decay),
-            lr=self.learning_rate,
-            betas=self.betas,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        """The optimiser, and the learning rate's schedule."""
+        optimizer = self.make_optimizer(self.model, fused=self.device.type in ("cpu", "cuda"))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -108,12 +98,3 @@ class TrainingModule(LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients."""
         optimizer.zero_grad(set_to_none=True)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for an optimiser: matrices with weight decay, all else without."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]

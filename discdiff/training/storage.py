@@ -56,7 +56,9 @@ class Storage:
         """Whether the last checkpoint is old."""
         return time.monotonic() - self._saved > self.every_seconds
 
-    def prepare(self, model: Diffusion, *, resume: bool, overwrite: bool, config: str | None, device: str) -> None:
+    def prepare(
+        self, model: Diffusion, *, resume: bool, overwrite: bool, config: str | None, device: str, precision: str
+    ) -> None:
         """Refuse before training what could not be saved after it; write what is known at the start.
 
         Raises:
@@ -81,7 +83,7 @@ class Storage:
             path.unlink()  # half-written by a run that was killed
         if config is not None:
             (self.folder / "config.yaml").write_text(config, encoding="utf-8")
-        (self.folder / "environment.json").write_text(json.dumps(environment(device), indent=2) + "\n")
+        (self.folder / "environment.json").write_text(json.dumps(environment(device) | {"precision": precision}, indent=2) + "\n")
 
     def save_checkpoint(self, trainer: Trainer) -> None:
         """All that a resumed run needs."""

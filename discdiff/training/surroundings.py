@@ -54,10 +54,16 @@ def lightning_precision(precision: Precision, device: torch.device) -> Any:
         raise ConfigError(f"precision: got {precision!r}, expected {expected}")
     bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "auto":
-        precision = "bf16" if bf16 and device.type == "cuda" else "float32"
+        precision = "bf16" if bf16 and (device.type == "cuda" or cpu_multiplies_bf16()) else "float32"
     if precision == "bf16" and not bf16:
         raise ConfigError("precision: this GPU has no bf16; use precision='float32'")
     return "bf16-mixed" if precision == "bf16" else "32-true"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this processor has instructions for bf16 products, so far as torch tells; emulated they are slow."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def make_loggers(loggers: Sequence[Any], folder: Path | None) -> list[Any]:

@@ -22,7 +22,6 @@ from discdiff.randomness import Randomness
 from discdiff.training import FitResult
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.checkpoint_io import AtomicCheckpointIO
-from discdiff.training.module import parameter_groups
 from tests.training.conftest import make_model
 
 Fit = Callable[..., FitResult]
@@ -178,12 +177,3 @@ def test_the_live_weights_come_back_after_an_error(quick_fit: Fit, train: Sequen
     quick_fit(make_model(), train, max_steps=3, ema_decay=0.9, callbacks=[check])
     assert check.swapped
     assert check.restored
-
-
-def test_weight_decay_spares_vectors() -> None:
-    decayed, spared = parameter_groups(make_model(), 0.1)
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
-    assert {p.ndim for p in decayed["params"]} == {2}
-    assert {p.ndim for p in spared["params"]} == {1}
-    counted = len(decayed["params"]) + len(spared["params"])
-    assert counted == sum(p.requires_grad for p in make_model().parameters())
