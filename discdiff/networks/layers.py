@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from discdiff.networks.attention import Visibility, attention
 
+Gelu = Literal["exact", "tanh"]
 _FREQUENCIES = 256  # width of the sinusoidal embedding of σ
 _MAX_PERIOD = 10_000.0
 
@@ -78,9 +80,12 @@ class NoiseEmbedding(nn.Module):
 class Block(nn.Module):
     """x + g·Attention(norm x), then x + g·MLP(norm x); shift, scale and gate g come from the condition, if any."""
 
-    def __init__(self, dim: int, heads: int, width: int, cond_dim: int | None, dropout: float, backend: str) -> None:
+    def __init__(
+        self, dim: int, heads: int, width: int, cond_dim: int | None, dropout: float, gelu: Gelu, backend: str
+    ) -> None:
         super().__init__()
         self.heads, self.dropout, self.backend = heads, dropout, backend
+        self.approximate = "tanh" if gelu == "tanh" else "none"
         self.norm1 = Norm(dim, bias=cond_dim is None)
         self.qkv = linear(dim, 3 * dim, bias=False)
         self.out = linear(dim, dim, bias=False)
@@ -111,7 +116,7 @@ class Block(nn.Module):
         return self._drop(self.out(mixed.transpose(1, 2).reshape(B, L, D)))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        return self._drop(self.down(F.gelu(self.up(x), approximate="tanh")))
+        return self._drop(self.down(F.gelu(self.up(x), approximate=self.approximate)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

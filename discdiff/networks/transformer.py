@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from discdiff.networks.attention import Visibility, check_backend
 from discdiff.networks.base import Context, Network
 from discdiff.networks.layers import (
     Block,
+    Gelu,
     NoiseEmbedding,
     Norm,
     embedding,
@@ -49,6 +50,7 @@ class Transformer(Network):
         num_labels: classes; the null label (-1) is one more, in row 0 of the table. None: no label conditioning.
         cond_dim: width of the embeddings of noise and label.
         seed: of the initialisation.
+        gelu: of the MLP: "exact" (on CPU four times as fast), or "tanh", the approximation of published weights.
         backend: of the attention, see `discdiff.networks.attention`.
 
     Example:
@@ -72,6 +74,7 @@ class Transformer(Network):
         num_labels: int | None = None,
         cond_dim: int = 128,
         seed: int = 0,
+        gelu: Gelu = "exact",
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -86,10 +89,12 @@ class Transformer(Network):
             raise IncompatibleError("dropout", got=dropout, expected="0 <= dropout < 1", remedy="0.1 is usual")
         if num_labels is not None and num_labels < 1:
             raise IncompatibleError("num_labels", got=num_labels, expected="at least 1", remedy="None means no labels")
+        if gelu not in get_args(Gelu):
+            raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
         check_backend(backend)
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
-        self.cond_dim, self.seed, self.backend = cond_dim, seed, backend
+        self.cond_dim, self.seed, self.gelu, self.backend = cond_dim, seed, gelu, backend
         self._built: tuple[int, bool] | None = None  # num_outputs, time-conditioned
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -127,7 +132,7 @@ class Transformer(Network):
         self.noise = NoiseEmbedding(self.cond_dim) if timed else None
         self.labels = None if self.num_labels is None else embedding(self.num_labels + 1, self.cond_dim)
         self.blocks = nn.ModuleList(
-            Block(dim, self.heads, width, cond_dim, self.dropout, self.backend) for _ in range(self.depth)
+            Block(dim, self.heads, width, cond_dim, self.dropout, self.gelu, self.backend) for _ in range(self.depth)
         )
         self.norm = Norm(dim, bias=cond_dim is None)
         self.modulation = None if cond_dim is None else linear(cond_dim, 2 * dim)

@@ -83,7 +83,9 @@ class Storage:
             path.unlink()  # half-written by a run that was killed
         if config is not None:
             (self.folder / "config.yaml").write_text(config, encoding="utf-8")
-        (self.folder / "environment.json").write_text(json.dumps(environment(device) | {"precision": precision}, indent=2) + "\n")
+        (self.folder / "environment.json").write_text(
+            json.dumps(environment(device) | {"precision": precision}, indent=2) + "\n"
+        )
 
     def save_checkpoint(self, trainer: Trainer) -> None:
         """All that a resumed run needs."""
