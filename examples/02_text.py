@@ -20,7 +20,7 @@ def main(max_steps: int = 1500, dim: int = 128, depth: int = 4) -> list[str]:
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=dim, depth=depth, heads=4)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
-    print(dd.fit(model, train, valid=valid, max_steps=max_steps, learning_rate=1e-3, samples=0))
+    print(dd.fit(model, train, valid=valid, max_steps=max_steps, samples=0))
 
     pipe = dd.Pipeline.of(model, train)
     for text in pipe.sample(2, length=64, steps=64):

@@ -28,7 +28,7 @@ def main(path: str | None = None, max_steps: int = 600, dim: int = 64) -> list[s
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=dim, depth=3, heads=4, dropout=0.1)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
-    print(dd.fit(model, train, valid=valid, max_steps=max_steps, batch_size=64, learning_rate=1e-3, samples=0))
+    print(dd.fit(model, train, valid=valid, max_steps=max_steps, batch_size=64, samples=0))
 
     pipe = dd.Pipeline.of(model, train)
     fresh = pipe.sample(200, sampler=dd.samplers.FirstHitting())

@@ -30,7 +30,7 @@ def main(path: str | None = None, max_steps: int = 1000, dim: int = 96) -> list[
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=dim, depth=4, heads=4)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
-    print(dd.fit(model, train, valid=valid, max_steps=max_steps, learning_rate=1e-3, samples=0))
+    print(dd.fit(model, train, valid=valid, max_steps=max_steps, samples=0))
 
     pipe = dd.Pipeline.of(model, train)
     for sequence in pipe.sample(3):

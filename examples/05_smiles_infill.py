@@ -15,7 +15,7 @@ def main(max_steps: int = 1500, dim: int = 128, molecules: int | None = None) ->
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=dim, depth=4, heads=4)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
-    print(dd.fit(model, train, valid=valid, max_steps=max_steps, learning_rate=1e-3, samples=0))
+    print(dd.fit(model, train, valid=valid, max_steps=max_steps, samples=0))
 
     pipe = dd.Pipeline.of(model, train)
     infills = pipe.infill("c1ccc(cc1){6}C(=O)O", 8, steps=32)

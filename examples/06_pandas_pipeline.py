@@ -22,7 +22,7 @@ def train(folder: Path, max_steps: int) -> None:
     process = dd.Absorbing(domain.vocab_size)
     network = dd.Transformer(process.num_states, dim=32, depth=2, heads=2)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
-    dd.fit(model, dataset, max_steps=max_steps, learning_rate=3e-3, folder=folder, samples=0, progress=False)
+    dd.fit(model, dataset, max_steps=max_steps, folder=folder, samples=0, progress=False)
 
 
 def main(max_steps: int = 300) -> pd.DataFrame:

@@ -264,6 +264,7 @@ def test_configuring_twice() -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"num_labels": 0}, "num_labels"),
         ({"backend": "cudnn"}, "'cudnn'.*'sdpa'"),
+        ({"gelu": "erf"}, 'gelu: got \'erf\', expected "exact" or "tanh"'),
     ],
     ids=str,
 )

@@ -1,0 +1,45 @@
+"""What a run needs around it: the precision that "auto" chooses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from discdiff.data import SequenceDataset
+from discdiff.training.surroundings import lightning_precision
+from tests.training.conftest import make_model
+from tests.training.test_fit import Fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16-mixed"),
+        ({"avx512_bf16": False, "amx_bf16": False}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_auto_is_bf16_where_a_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert lightning_precision("auto", CPU) == expected
+    assert lightning_precision("float32", CPU) == "32-true"
+
+
+def test_auto_is_float32_where_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert lightning_precision("auto", CPU) == "32-true"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_run_says_which(quick_fit: Fit, train: SequenceDataset, tmp_path: Path, precision: str) -> None:
+    quick_fit(make_model(), train, max_steps=1, precision=precision, folder=tmp_path)
+    said = json.loads((tmp_path / "environment.json").read_text())["precision"]
+    assert said == {"float32": "32-true", "bf16": "bf16-mixed"}[precision]
