@@ -16,7 +16,7 @@ from discdiff.losses.score_entropy import score_entropy_at
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.processes.absorbing import Absorbing
-from discdiff.randomness import Randomness, at_step, index_rows, time_points
+from discdiff.randomness import Randomness, at_step, index_rows, uniform
 from discdiff.sequences import Sequences
 
 
@@ -132,7 +132,10 @@ def _estimator(model: Model) -> tuple[Estimate, str]:
 
 def _replicates(model: Model, part: Sequences, generator: Randomness, samples: int) -> list[tuple[Tensor, Randomness]]:
     """`samples` time points per row, one in each stratum of [0, 1), and the randomness of each replicate."""
-    shift = time_points(len(part), generator=at_step(generator, 0), device=part.device)
+    # A shift of its own for each row: rows that shared a lattice of times would err together, and no standard error
+    # made of theirs would tell.
+    first = at_step(generator, 0)
+    shift = uniform((len(part),), generator=first, purpose="time", dtype=torch.float64, device=part.device)
     return [((shift + j / samples) % 1.0, at_step(generator, j + 1)) for j in range(samples)]
 
 

@@ -137,7 +137,7 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
         u: `[...]` uniform numbers in [0, 1).
 
     Returns:
-        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN.
+        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite.
     """
     # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
     cumulative = weights.cumsum(-1, dtype=torch.float64)
@@ -148,7 +148,8 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     # A parallel scan may round two prefixes with nothing between them differently, and let a draw fall in the gap.
     last = weights.shape[-1] - 1
     empty = weights.gather(-1, drawn.clamp(max=last)) == 0
-    return torch.where(empty, weights.argmax(-1, keepdim=True), drawn).squeeze(-1)
+    drawn = torch.where(empty, weights.argmax(-1, keepdim=True), drawn)
+    return torch.where(total.isfinite(), drawn, weights.shape[-1]).squeeze(-1)
 
 
 def random_order(shape: tuple[int, int], *, generator: Randomness, purpose: str, device: torch.device) -> Tensor:

@@ -16,7 +16,8 @@ class Sequences:
     """Token sequences of possibly different lengths, one per row.
 
     Attributes:
-        tokens: int64 `[B, L]`. Positions at or past a row's length are padding; their value is never read.
+        tokens: int64 `[B, L]`. Positions at or past a row's length are padding: any tokens of the
+            vocabulary, which change no result.
         lengths: int64 `[B]`, content tokens per row.
         labels: int64 `[B]` or None; -1 means unlabelled.
         ids: int64 `[B]` or None: a number that stays with a row (its index in a data set, say). Counter-based

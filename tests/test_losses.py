@@ -114,3 +114,14 @@ def test_labels_reach_the_network() -> None:
         for label in (0, 1)
     ]
     assert (losses[0] != losses[1]).all()
+
+
+@pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
+def test_a_row_without_tokens_costs_nothing(process: str, parameterization: str, loss: str) -> None:
+    """And changes no other row's loss."""
+    model, made = small(process, parameterization), LOSSES[loss].make()
+    with_empty = Sequences(torch.tensor([[0, 1, 2], [0, 0, 0]]), torch.tensor([3, 0]))
+    values = made(model, with_empty, generator=Keys(0, torch.tensor([4, 5])))
+    alone = made(model, with_empty[torch.tensor([0])], generator=Keys(0, torch.tensor([4])))
+    assert float(values[1].detach()) == 0
+    torch.testing.assert_close(values[:1], alone)

@@ -232,3 +232,13 @@ def test_keys_are_the_same_on_a_gpu() -> None:
     drawn = categorical(weights.cuda(), held)
     assert (weights.gather(-1, drawn.cpu()[..., None]) > 0).all()
     assert (drawn.cpu() == categorical(weights, held.cpu())).double().mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    "bad", [[torch.nan, 0.5, 0.0], [0.5, torch.nan, 0.0], [0.5, 0.0, torch.nan], [torch.inf, 1.0, 0.0]]
+)
+def test_a_draw_from_what_is_no_distribution_is_out_of_range(bad: list[float]) -> None:
+    """Wherever the fault stands, so that the caller's check of the range finds it."""
+    weights = torch.tensor([bad, [0.2, 0.3, 0.5]])
+    drawn = categorical(weights, torch.tensor([0.1, 0.1]))
+    assert drawn.tolist() == [3, 0]

@@ -13,6 +13,9 @@ from discdiff.prediction import Positions
 class Allowed(PositionWise):
     """x0_i in A_i for every position i. A position with a single allowed token is given, as if clamped.
 
+    Each draw of x0 is exact for the factorised denoiser, so the constraint always holds; a run as a whole is a proposal
+    for p0(· | allowed), not a draw from it, with samplers too that are exact otherwise.
+
     Args:
         allowed: bool `[L, V]`, or `[B, L, V]` with a table per row.
 

@@ -47,7 +47,7 @@ def mask_exactly(
         k int64 `[B]`, xt int64 `[B, L]`, and σ of the mask fraction, clipped to the schedule's ends, `[B, 1]`.
     """
     lengths = sequences.lengths
-    k = 1 + (points * lengths).long().clamp(max=lengths - 1)
+    k = 1 + (points * lengths).long().clamp(max=(lengths - 1).clamp(min=0))  # 1 in an empty row, whose loss is 0
     shape = tuple(sequences.tokens.shape)
     u = uniform(shape, generator=generator, purpose="mask", dtype=torch.float64, device=sequences.device)
     u = u.masked_fill(sequences.padding, 2.0)

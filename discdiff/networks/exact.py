@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from discdiff.errors import DiscdiffError
+from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.networks.base import Context, Network
 from discdiff.processes.base import Process
 
@@ -27,6 +27,7 @@ class Exact(Network):
 
     Raises:
         DiscdiffError: the table is no distribution.
+        IncompatibleError: by `hidden`: padding, or rows of another length than the table's.
     """
 
     joint: Tensor
@@ -78,6 +79,14 @@ class Exact(Network):
         return torch.where(total > 0, joint / total, 1 / size).log()
 
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        padded = context.padding is not None and bool(context.padding.any())
+        if padded or tokens.shape[1] != self.length:
+            raise IncompatibleError(
+                "Exact network",
+                got="padding" if padded else f"sequences of {tokens.shape[1]} positions",
+                expected=f"{self.length} positions in each row, as its table has",
+                remedy="Marginalise the joint table to the length at hand.",
+            )
         noise = torch.ones(len(tokens), 1, dtype=torch.float64) if sigma is None else sigma.double()
         log_denoiser = self.log_posterior(tokens, noise, context.frozen)
         return self._parameterization.encode_denoiser(self._process[0], tokens, noise, context.frozen, log_denoiser)

@@ -39,5 +39,5 @@ class Uniform(RankOne):
         # V q(x0) = 1 + (V − 1) α and V q(y) = 1 − α elsewhere; log1p keeps the digits where α is small.
         size, alpha = self.num_states, torch.exp(-sigma)
         high, low = (size - 1) * alpha, -alpha
-        kl = ((1 + high) * torch.log1p(high) + (size - 1) * torch.xlogy(1 + low, 1 + low)) / size
+        kl = ((1 + high) * torch.log1p(high) + (size - 1) * torch.special.xlog1py(1 + low, low)) / size
         return kl.expand(x0.shape)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from discdiff.errors import DiscdiffError
+from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.networks import Context
 from discdiff.networks.exact import Exact
 from discdiff.schedules import LogLinear
@@ -63,3 +63,14 @@ def test_frozen_positions_are_conditioned_on() -> None:
 def test_tables_that_are_no_distribution(joint: torch.Tensor) -> None:
     with pytest.raises(DiscdiffError, match=r"expected \[V\] \* L that sums to 1"):
         Exact(joint, 3)
+
+
+def test_rows_that_the_table_does_not_describe() -> None:
+    """A padded position is no observation of token 0, and no table has rows of another length."""
+    model = build("absorbing", "denoiser", toy=TOYS["dense3x2"], network=exact_asked_anew)
+    sigma = torch.ones(2, 1, dtype=torch.float64)
+    padding = torch.tensor([[False, False], [False, True]])
+    with pytest.raises(IncompatibleError, match="got padding, expected 2 positions"):
+        model.predict(torch.tensor([[3, 1], [3, 0]]), sigma, Context(padding=padding)).log_denoiser()
+    with pytest.raises(IncompatibleError, match="sequences of 3 positions"):
+        model.predict(torch.full((2, 3), 3), sigma).log_denoiser()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discdiff.errors import IncompatibleError
-from discdiff.processes import Process
+from discdiff.processes import Process, Uniform
 from tests.cases import PROCESSES, ProcessCase
 from tests.toys import Array
 
@@ -121,7 +121,7 @@ def test_prior_kl(case: ProcessCase) -> None:
     process = case.make(VOCAB)
     pi = process.stationary(dtype=torch.float64).numpy()
     x0 = torch.arange(VOCAB)
-    for sigma in (0.01, 1.0, 6.0):
+    for sigma in (0.0, 0.01, 1.0, 6.0):
         got = process.prior_kl(x0, torch.tensor([sigma], dtype=torch.float64))
         q = case.transition(VOCAB, sigma)[:, :VOCAB].T
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,3 +156,13 @@ def test_extremes_stay_finite(case: ProcessCase, dtype: torch.dtype) -> None:
 def test_vocabulary_too_small(case: ProcessCase, size: int) -> None:
     with pytest.raises(IncompatibleError, match=rf"got vocab_size={size}, expected an integer of at least 2"):
         case.make(size)
+
+
+def test_prior_kl_of_uniform_keeps_its_digits() -> None:
+    """At σ = 4 and 8 in float32 to 1e-4: α²(V − 1)/2 plus higher orders, which float32's own 1 + α would lose."""
+    for sigma in (4.0, 8.0):
+        alpha = np.exp(-np.float64(sigma))
+        high, low = 1 + (VOCAB - 1) * alpha, 1 - alpha
+        want = (high * np.log(high) + (VOCAB - 1) * low * np.log(low)) / VOCAB
+        got = Uniform(VOCAB).prior_kl(torch.arange(VOCAB), torch.tensor([sigma]))
+        np.testing.assert_allclose(got, want, rtol=4e-4)
