@@ -76,6 +76,22 @@ class Wrong(ToyNetwork):
         return self.exact.hidden(tokens, sigma, context) + error
 
 
+class Sure(ToyNetwork):
+    """A network that calls one token e² times as likely as any other, whatever it sees."""
+
+    def __init__(self, num_states: int, token: int) -> None:
+        super().__init__()
+        self.num_states, self.token = num_states, token
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        self.num_outputs = parameterization.num_outputs(process)
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        said = torch.zeros(*tokens.shape, self.num_outputs, dtype=torch.float64)
+        said[..., self.token] = 2.0
+        return said
+
+
 class ByLength(ToyNetwork):
     """A network for each length; a row's padding says which one it meets, and is shown to none."""
 

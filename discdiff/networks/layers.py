@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from discdiff.networks.attention import Visibility, attention
 
 Gelu = Literal["exact", "tanh"]
+_NO_SEGMENT = torch.iinfo(torch.int64).min
 _FREQUENCIES = 256  # width of the sinusoidal embedding of σ
 _MAX_PERIOD = 10_000.0
 
@@ -77,11 +78,65 @@ class NoiseEmbedding(nn.Module):
         return out
 
 
+class LocalMixing(nn.Module):
+    """x_i + Σ_j w_j ⊙ x_{i+j}, |j| ≤ (width − 1) / 2: a depthwise convolution over positions, zero at the start.
+
+    It tells a position its neighbours at next to no cost, which small networks otherwise need whole heads for (So et
+    al. 2021, Primer; Allen-Zhu 2025, Canon layers). Padding and other segments are not seen.
+
+    Args:
+        dim: channels.
+        width: positions that one sees, its own included; odd.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dim, 1, 1, width))
+
+    def forward(self, x: Tensor, visibility: Visibility) -> Tensor:
+        """Args: x `[B, L, D]`; who sees whom. Returns the same shape and dtype."""
+        padding, segments = visibility.padding, visibility.segments
+        seen = x if padding is None else x.masked_fill(padding[..., None], 0)
+        with full_precision(x):
+            weight = self.weight.to(x.dtype)
+            if segments is not None:
+                return x + _within_segments(seen, weight, segments)
+            # As an image one pixel high, channels last, which is how [B, L, D] lies in memory: on CPU three times as
+            # fast as conv1d.
+            image = seen.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
+            mixed = F.conv2d(image, weight, padding=(0, weight.shape[-1] // 2), groups=x.shape[-1])
+            return x + mixed.squeeze(2).transpose(1, 2)
+
+
+def _within_segments(x: Tensor, weight: Tensor, segments: Tensor) -> Tensor:
+    """The convolution, shift by shift, over positions of equal segment ids."""
+    length, reach = x.shape[1], weight.shape[-1] // 2
+    values, ids = F.pad(x, (0, 0, reach, reach)), F.pad(segments, (reach, reach), value=_NO_SEGMENT)
+    total = torch.zeros_like(x)
+    for j in range(weight.shape[-1]):
+        here = slice(j, j + length)
+        same = (ids[:, here] == segments)[..., None]
+        total = total + values[:, here] * weight[:, 0, 0, j] * same
+    return total
+
+
 class Block(nn.Module):
-    """x + g·Attention(norm x), then x + g·MLP(norm x); shift, scale and gate g come from the condition, if any."""
+    """x + g·Attention(mix(norm x)), then x + g·MLP(mix(norm x)), mix a `LocalMixing` where `kernel` is not 0.
+
+    Shift and scale of the norms and gate g come from the condition, if any.
+    """
 
     def __init__(
-        self, dim: int, heads: int, width: int, cond_dim: int | None, dropout: float, gelu: Gelu, backend: str
+        self,
+        dim: int,
+        heads: int,
+        width: int,
+        cond_dim: int | None,
+        *,
+        dropout: float,
+        kernel: int,
+        gelu: Gelu,
+        backend: str,
     ) -> None:
         super().__init__()
         self.heads, self.dropout, self.backend = heads, dropout, backend
@@ -93,17 +148,22 @@ class Block(nn.Module):
         self.up = linear(dim, width)
         self.down = linear(width, dim)
         self.modulation = None if cond_dim is None else linear(cond_dim, 6 * dim)
+        self.mix1 = LocalMixing(dim, kernel) if kernel else None
+        self.mix2 = LocalMixing(dim, kernel) if kernel else None
 
     def forward(
         self, x: Tensor, condition: Tensor | None, tables: tuple[Tensor, Tensor], visibility: Visibility
     ) -> Tensor:
+        def mix(layer: LocalMixing | None, inner: Tensor) -> Tensor:
+            return (inner if layer is None else layer(inner, visibility)).to(x.dtype)
+
         if self.modulation is None:
-            x = x + self._attend(self.norm1(x).to(x.dtype), tables, visibility)
-            return x + self._mlp(self.norm2(x).to(x.dtype))
+            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility)
+            return x + self._mlp(mix(self.mix2, self.norm2(x)))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
-        inner = modulate(self.norm1(x), shift1, scale1).to(x.dtype)
+        inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1))
         x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility))
-        inner = modulate(self.norm2(x), shift2, scale2).to(x.dtype)
+        inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2))
         return torch.addcmul(x, gate2, self._mlp(inner))
 
     def _attend(self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility) -> Tensor:

@@ -50,6 +50,8 @@ class Transformer(Network):
         num_labels: classes; the null label (-1) is one more, in row 0 of the table. None: no label conditioning.
         cond_dim: width of the embeddings of noise and label.
         seed: of the initialisation.
+        kernel: how many neighbouring positions (odd, its own included) each one is mixed with before attention and MLP,
+            see `discdiff.networks.layers.LocalMixing`; 0 for none, as in published weights.
         gelu: of the MLP: "exact" (on CPU four times as fast), or "tanh", the approximation of published weights.
         backend: of the attention, see `discdiff.networks.attention`.
 
@@ -74,6 +76,7 @@ class Transformer(Network):
         num_labels: int | None = None,
         cond_dim: int = 128,
         seed: int = 0,
+        kernel: int = 9,
         gelu: Gelu = "exact",
         backend: str = "auto",
     ) -> None:
@@ -89,12 +92,16 @@ class Transformer(Network):
             raise IncompatibleError("dropout", got=dropout, expected="0 <= dropout < 1", remedy="0.1 is usual")
         if num_labels is not None and num_labels < 1:
             raise IncompatibleError("num_labels", got=num_labels, expected="at least 1", remedy="None means no labels")
+        if kernel and (kernel < 0 or kernel % 2 == 0):
+            raise IncompatibleError(
+                "kernel", got=kernel, expected="0 or an odd number", remedy="9 sees 4 to either side"
+            )
         if gelu not in get_args(Gelu):
             raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
         check_backend(backend)
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
-        self.cond_dim, self.seed, self.gelu, self.backend = cond_dim, seed, gelu, backend
+        self.cond_dim, self.seed, self.kernel, self.gelu, self.backend = cond_dim, seed, kernel, gelu, backend
         self._built: tuple[int, bool] | None = None  # num_outputs, time-conditioned
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -132,7 +139,17 @@ class Transformer(Network):
         self.noise = NoiseEmbedding(self.cond_dim) if timed else None
         self.labels = None if self.num_labels is None else embedding(self.num_labels + 1, self.cond_dim)
         self.blocks = nn.ModuleList(
-            Block(dim, self.heads, width, cond_dim, self.dropout, self.gelu, self.backend) for _ in range(self.depth)
+            Block(
+                dim,
+                self.heads,
+                width,
+                cond_dim,
+                dropout=self.dropout,
+                kernel=self.kernel,
+                gelu=self.gelu,
+                backend=self.backend,
+            )
+            for _ in range(self.depth)
         )
         self.norm = Norm(dim, bias=cond_dim is None)
         self.modulation = None if cond_dim is None else linear(cond_dim, 2 * dim)

@@ -49,7 +49,7 @@ def network(case: GoldenCase, process: Process, parameterization: Parameterizati
     """Our network with the case's weights. Denoisers of published codes have a column for the mask; ours do not."""
     meta = case.case["meta"]
     sizes = (process.num_states, meta["hidden"], meta["blocks"], meta["heads"])
-    built = Transformer(*sizes, cond_dim=meta.get("cond_dim", 128), gelu="tanh")
+    built = Transformer(*sizes, cond_dim=meta.get("cond_dim", 128), kernel=0, gelu="tanh")
     built.configure(process, parameterization)
     weights = {ours(name): value for name, value in case.state_dict().items() if "rotary" not in name}
     for name in ("output.weight", "output.bias"):
