@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 import discdiff as dd
+from discdiff.data import SequenceDataset
 from discdiff.experiment import Experiment
 
 
@@ -34,6 +35,35 @@ def hardware() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
+    }
+
+
+def held_out(experiment: Experiment, pipe: dd.Pipeline, sequences: int) -> tuple[str, SequenceDataset]:
+    """The test split, or the validation split where there is none; at most `sequences` of it, always the same ones."""
+    split = "test" if experiment.data.path("test") is not None else "valid"
+    dataset = experiment.data.read(pipe.domain, split, label_names=pipe.label_names)
+    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:sequences]
+    return split, dataset.subset(chosen.sort().values)
+
+
+def bound(pipe: dd.Pipeline, dataset: SequenceDataset, samples: int) -> dict[str, Any]:
+    """The bound on -log p, per token and per unit."""
+    started = time.time()
+    generator = torch.Generator().manual_seed(1)
+    found = dd.nelbo(pipe.model, dataset.batch(torch.arange(len(dataset))), generator=generator, samples=samples)
+    units = sum(pipe.domain.units(text) for text in dataset.texts())
+    tokens_in_unit = float(found.tokens.sum()) / units
+    return {
+        "sequences": len(dataset),
+        "nats_per_token": found.nats_per_token,
+        "standard_error": found.standard_error,
+        "bits_per_unit": found.bits_per_token * tokens_in_unit,
+        "bits_per_unit_standard_error": found.standard_error / math.log(2) * tokens_in_unit,
+        "unit": pipe.domain.unit,
+        "method": found.method,
+        "noise_levels_per_sequence": samples,
+        "weights": "moving average, eval mode",
+        "seconds": round(time.time() - started, 1),
     }
 
 
@@ -61,21 +91,8 @@ def main() -> None:
     fitted = experiment.run(folder, overwrite=True)
     pipe = dd.Pipeline.load(folder)
     domain = pipe.domain
-    held = "test" if experiment.data.path("test") is not None else "valid"
-    dataset = experiment.data.read(domain, held, label_names=pipe.label_names)
-    chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[: arguments.bound_sequences]
-    dataset = dataset.subset(chosen.sort().values)
+    held, dataset = held_out(experiment, pipe, arguments.bound_sequences)
     texts = dataset.texts()
-    units = sum(domain.units(text) for text in texts)
-    bound_started = time.time()
-    bound = dd.nelbo(
-        pipe.model,
-        dataset.batch(torch.arange(len(dataset))),
-        generator=torch.Generator().manual_seed(1),
-        samples=arguments.bound_samples,
-    )
-    nats = float(bound.total.sum())
-    bound_seconds = time.time() - bound_started
 
     sampled_at = time.time()
     drawn = pipe.sample(arguments.samples, steps=arguments.steps, seed=2, labels=arguments.label, progress=True)
@@ -100,26 +117,14 @@ def main() -> None:
             "batch_size": experiment.training.batch_size,
             "precision": json.loads((folder / "environment.json").read_text())["precision"],
         },
-        "bound": {
-            "split": held,
-            "sequences": len(dataset),
-            "nats_per_token": bound.nats_per_token,
-            "standard_error": bound.standard_error,
-            "bits_per_unit": nats / math.log(2) / units,
-            "bits_per_unit_standard_error": bound.standard_error * float(bound.tokens.sum()) / math.log(2) / units,
-            "unit": domain.unit,
-            "method": bound.method,
-            "noise_levels_per_sequence": arguments.bound_samples,
-            "weights": "moving average, eval mode",
-            "seconds": round(bound_seconds, 1),
-        },
+        "bound": {"split": held, **bound(pipe, dataset, arguments.bound_samples)},
         "sampling": {"count": len(drawn), "seconds": round(seconds, 1), "metrics": metrics, "examples": drawn[:10]},
         "infills": infills,
         "total_seconds": round(time.time() - started, 1),
     }
     arguments.result.parent.mkdir(parents=True, exist_ok=True)
     arguments.result.write_text(json.dumps(result, indent=2, default=float, ensure_ascii=False) + "\n")
-    print(json.dumps({k: result[k] for k in ("training", "bound")}))
+    print(json.dumps({name: result[name] for name in ("training", "bound")}))
 
 
 if __name__ == "__main__":
