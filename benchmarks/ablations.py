@@ -1,6 +1,6 @@
 """What a part is worth: variants of one config, trained alike, bounded on the same held-out data with the same noise.
 
-    python -m benchmarks.ablations configs/text8.yaml --data-root ../shared/data --steps 2000 --variants as-configured dse uniform
+    python -m benchmarks.ablations configs/text8.yaml --steps 2000 --variants as-configured dse uniform
 
 Same seed, same batches, same number of steps. Prints one JSON line a variant. Words after the known options go to the
 configuration of all variants, as in `discdiff train`.

@@ -33,9 +33,10 @@ class Transformer(Network):
     """Noised tokens → logits: bidirectional pre-norm attention with rotary positions, conditioned by adaLN-zero.
 
     `h ← h + g₁·Attn(mix((1 + c₁)·LN(h) + s₁))`, `h ← h + g₂·MLP(mix((1 + c₂)·LN(h) + s₂))`, where (s, c, g) are linear
-    in `silu(MLP([cos σf | sin σf])) + silu(label)` and start at zero, so every block starts as the identity (Peebles and
-    Xie 2023, section 3.2; Lou et al. 2024, appendix C); mix is `LocalMixing`, the identity at first. A time-free network without labels has
-    plain affine norms and no gates (RADD, Ou et al. 2024). The head starts at zero: all logits are equal.
+    in `silu(MLP([cos σf | sin σf])) + silu(label)` and start at zero, so every block starts as the identity (Peebles
+    and Xie 2023, section 3.2; Lou et al. 2024, appendix C); mix is `LocalMixing`, the identity at first. A time-free
+    network without labels has plain affine norms and no gates (RADD, Ou et al. 2024). The head starts at zero: all
+    logits are equal.
 
     The network is built by `configure`, from a generator of its own: the global random state is neither read nor
     advanced, except by dropout (`dropout > 0`, in training), which torch draws from its global generator.
