@@ -40,8 +40,8 @@ class Sizes:
     samples: int = 400
     infills: int = 64
     molecules: int | None = None
-    longest: int = 32  # characters; short strings are learned in minutes
-    batch_size: int = 32
+    longest: int = 40  # characters; short strings are learned in minutes
+    batch_size: int = 64
     dim: int = 128
     depth: int = 4
 
@@ -76,7 +76,7 @@ def make_report(output: Path, *, seed: int = 0, sizes: Sizes | None = None) -> S
     with clock.stage(f"training on {len(train):,} of them for {sizes.minutes:g} minutes"):
         fitted = dd.fit(
             model, train, valid=held_out, loss=dd.losses.AnyOrder(), max_minutes=sizes.minutes,
-            max_steps=sizes.max_steps, batch_size=sizes.batch_size, learning_rate=2e-3, warmup_steps=200,
+            max_steps=sizes.max_steps, batch_size=sizes.batch_size, learning_rate=5e-3, warmup_steps=100,
             validate_every=300, validate_sequences=256, samples=0, log_every=20, loggers=["csv"], folder=run,
             overwrite=True, seed=seed,
         )  # fmt: skip
