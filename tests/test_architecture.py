@@ -209,7 +209,7 @@ def test_imported_packages_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     declared = {re.split(r"[^\w-]", requirement)[0] for group in groups for requirement in group}
-    known = declared | set(sys.stdlib_module_names) | {"discdiff", "domains", "tests"}
+    known = declared | set(sys.stdlib_module_names) | {"benchmarks", "discdiff", "domains", "tests"}
     used = {(path, module) for path in SOURCES for _, module, _ in imports(path)}
     for path, call in calls("require"):
         used |= {(path, str(argument.value)) for argument in call.args[:1] if isinstance(argument, ast.Constant)}

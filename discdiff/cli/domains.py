@@ -22,7 +22,7 @@ EXAMPLES = {
     "dna": ("FASTA, FASTQ, GenBank, CSV, TSV, Parquet", "N{20}TATAWAW N{30} ATG"),
     "protein": ("FASTA, Stockholm, GenBank, CSV, TSV, Parquet", "M-x(3)-[LIVM]-{P}-G"),
     "smiles": ("smi, CSV, TSV, SDF, Parquet", "c1ccccc1{6}C(=O)O"),
-    "text": ("txt, jsonl, Parquet", "running is [MASK] for your [MASK:3]"),
+    "text": ("txt, jsonl, CSV, TSV, Parquet", "running is [MASK] for your [MASK:3] (3 tokens)"),
     "tokens": ("npy, CSV, TSV, Parquet, text", "[5, 3, ?, ?{4}, 1|2|7]"),
 }
 
@@ -78,7 +78,7 @@ def _facts(name: str, found: Domain) -> dict[str, Any]:
         "unit": found.unit,
         "summary": documentation.split("\n\n")[0],
         "alphabet": _alphabet(found),
-        "files": files + (", each plain or compressed (gz, bz2, xz)" if files else ""),
+        "files": files + (", each plain or compressed (gz, bgz, bz2, xz)" if files else ""),
         "template": template,
         "documentation": documentation,
     }

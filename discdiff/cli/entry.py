@@ -133,7 +133,7 @@ def _report(error: BaseException, command: str) -> int:
     from discdiff.errors import DiscdiffError
 
     if isinstance(error, DiscdiffError):
-        return _say(_as_options(str(error)) if command == "train" else str(error), 2)
+        return _say(_as_options(str(error)) if command == "train" else _without_policies(str(error)), 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 2)
@@ -154,6 +154,14 @@ def _as_options(message: str) -> str:
     message = re.sub(r"\b(on_long)='(\w+)'", r"--data.\1 \2", message)
     message = re.sub(r"\b(format|encoding)='([\w-]+)'", r"--data.options.\1 \2", message)
     return re.sub(r"\bdevice='(\w+)'", r"--training.device \1", message)
+
+
+def _without_policies(message: str) -> str:
+    """A remedy less the policies of reading, which are a run's own and no options of the commands that use it."""
+    message = re.sub(r",? or leave such records out with on_unknown='skip'", "", message)
+    message = re.sub(r" \(on_unknown='skip' [^()]*\)", "", message)
+    message = re.sub(r"; on_invalid='skip' leaves such records out", "", message)
+    return re.sub(r", or name its own encoding: encoding='[\w-]+', say", "", message)
 
 
 def _say(message: str, code: int) -> int:

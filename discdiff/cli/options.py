@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,11 +168,12 @@ def sampler_named(name: str | None) -> Sampler | None:
     from discdiff.samplers import Sampler
 
     kinds = {
-        key.lower(): kind
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower(): kind
         for key, kind in vars(samplers).items()
         if isinstance(kind, type) and issubclass(kind, Sampler) and not inspect.isabstract(kind)
     }
-    kind = kinds.get(name.replace("_", "").replace("-", "").lower())
+    plain = name.replace("_", "").replace("-", "").lower()
+    kind = next((kind for key, kind in kinds.items() if key.replace("_", "") == plain), None)
     if kind is None:
         near = difflib.get_close_matches(name.lower(), kinds, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

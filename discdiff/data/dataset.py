@@ -266,9 +266,10 @@ class SequenceDataset:
             limit = max(fraction, rank.min())
         held_out = rank <= limit
         if held_out.all():
+            alike = " (all of them the same)" if len(self) > 1 else ""
             raise DataError(
-                f"{len(self)} sequences cannot be split into training and validation",
-                remedy="give more of them, or a validation file of their own",
+                f"{len(self)} sequences{alike} cannot be split into training and validation",
+                remedy="give more different ones, or a validation file of their own",
             )
         return self.subset(np.flatnonzero(~held_out)), self.subset(np.flatnonzero(held_out))
 

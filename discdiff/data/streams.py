@@ -133,6 +133,12 @@ def _check_bgzf_end(path: Path, file: io.BufferedReader) -> None:
         warnings.warn(f"{path}: no end marker of bgzip: the file may be truncated", stacklevel=4)
 
 
+def _looks_binary(chunk: bytes) -> bool:
+    """Control characters that no text in any 8-bit encoding holds: more than one in a hundred bytes."""
+    head = chunk[:4096]
+    return 100 * sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head) > len(head)
+
+
 class _Checked(io.RawIOBase):
     """Bytes of a text file, checked as they pass: no 0x00, and decodable.
 
@@ -195,7 +201,10 @@ class _Checked(io.RawIOBase):
             # error.start counts from the bytes that the decoder had held back
             at = error.start - pending
             fault = f"byte 0x{error.object[error.start]:02x}: not {self._codec.upper()}"
-            remedy = "pass encoding= with the file's own, 'latin-1' say, or convert it to UTF-8"
+            if _looks_binary(chunk):
+                fault, remedy = f"{fault}; this looks like binary data", "this is no text file; check the path"
+            else:
+                remedy = "convert the file to UTF-8, or name its own encoding: encoding='latin-1', say"
         if fault is None:
             self._advance(chunk)
             self._ready = chunk

@@ -204,6 +204,8 @@ def _plain_message(error: Exception) -> str:
     wrong = several or one
     if not keys or not wrong:
         return text
+    if wrong["got"].lower() in ("nan", ".nan") and "float" in wrong["expected"]:
+        return f"{'.init_args.'.join(keys)}: got nan, expected a number"
     expected = re.sub(r"<class '(\w+)'>|typing\.", r"\1", wrong["expected"])
     expected = expected.replace("Literal", "one of ").replace("dict[str, Any]", "a mapping").replace("NoneType", "null")
     if several:

@@ -42,6 +42,9 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "domains"]
         (["score", "RUN", "nope.fasta"], "nope.fasta: no such file (did you mean 'one.fasta'?)"),
         (["score", "RUN", "empty.fasta"], "empty.fasta: the file is empty"),
         (["score", "RUN", "binary.fasta"], "binary.fasta, line 1"),
+        (["score", "RUN", "garbage.fasta"], "this looks like binary data (this is no text file; check the path)"),
+        (["score", "RUN", "one.fasta", "--device", "foo"], "device"),
+        (["sample", "RUN", "--sampler", "hitting"], "known: ancestral, euler, first_hitting, ordered"),
         (["score", "RUN", "star.fasta"], "star.fasta, record s1, column 5: '*'"),
         (["score", "RUN", "one.fasta", "--where", "split"], "--where split: expected COLUMN=VALUE"),
         (["score", "RUN", "one.fasta", "--noise-levels", "1"], "expected an integer of at least 2"),
@@ -63,6 +66,7 @@ def test_refusals(
     (tmp_path / "a_file").write_text("x")
     (tmp_path / "empty.fasta").touch()
     (tmp_path / "binary.fasta").write_bytes(bytes(range(256)))
+    (tmp_path / "garbage.fasta").write_bytes(bytes(range(128, 160)) + bytes(range(1, 32)))
     (tmp_path / "star.fasta").write_text(">s1\nacgt*\n")
     (tmp_path / "one.fasta").write_text(">s1\nACGTACGT\n")
     before = sorted(tmp_path.rglob("*"))
@@ -72,6 +76,7 @@ def test_refusals(
     assert message in ran.err
     said = [line for line in ran.err.splitlines() if not line.startswith(" ")]
     assert len(said) <= 2, ran.err
+    assert "on_unknown" not in ran.err, "a policy of training, which the command does not take"
     assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
 
 

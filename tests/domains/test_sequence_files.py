@@ -93,7 +93,11 @@ def test_writing() -> None:
         (b">s1\nACG\nA\x00T\n", "record s1, line 3, column 5: byte offset 9: byte 0x00"),
         (b">s1\nAC\n>s\x002\nAC\n", "line 3, column 3: byte offset 9: byte 0x00"),
         (b">s1\nAC\xe9T\n", "record s1, line 2, column 3: byte offset 6: byte 0xe9: not UTF-8"),
-        (b">s1 M\xfcller\nACT\n", "line 1, column 6: byte offset 5: byte 0xfc: not UTF-8 (pass encoding="),
+        (
+            b">s1 M\xfcller\nACT\n",
+            "line 1, column 6: byte offset 5: byte 0xfc: not UTF-8 (convert the file to UTF-8, or name",
+        ),
+        (bytes(range(128, 160)) + bytes(range(1, 32)), "byte 0x80: not UTF-8; this looks like binary data"),
         (b">s1\nAC4T\n", "record s1, column 3: '4' is not in the DNA alphabet ACGT"),
         (b">s1\nACGT\nACRT\n", "record s1, column 7: 'R' is not in the DNA alphabet ACGT (on_unknown='skip'"),
         (b">s1\nacnt\n", "record s1, column 3: 'n' is not in the DNA alphabet ACGT (on_unknown="),
