@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from discdiff.networks.attention import Visibility, attention
 
 Gelu = Literal["exact", "tanh"]
+# Asked once, here: torch 2.11's compiler cannot trace the question.
+_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(kind))
 _NO_SEGMENT = torch.iinfo(torch.int64).min
 _FREQUENCIES = 256  # width of the sinusoidal embedding of σ
 _MAX_PERIOD = 10_000.0
@@ -26,7 +28,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off where `x` lives (some devices have none)."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    return torch.autocast(kind, enabled=False) if kind in _AUTOCAST else nullcontext()
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

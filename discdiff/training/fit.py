@@ -155,13 +155,9 @@ def fit(
     if path is not None:
         storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {})
         storage.prepare(
-            model,
-            resume=checkpoint is not None,
-            overwrite=overwrite,
-            config=config,
-            device=str(place),
+            model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place),
             precision=lightning_name,
-        )
+        )  # fmt: skip
     sampling = None
     if samples:
         sampling = Sampling(data, count=samples, sampler=sampler, steps=sampler_steps, seed=seed, folder=path)

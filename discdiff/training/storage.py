@@ -109,6 +109,7 @@ def environment(device: str) -> dict[str, Any]:
             packages[package] = version(package)
         except PackageNotFoundError:
             packages[package] = "not installed"
+    packages["torch"] = torch.__version__  # its metadata leave out which build it is
     cuda = device.startswith("cuda")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
