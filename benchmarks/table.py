@@ -24,9 +24,9 @@ def ngrams() -> dict[str, dict[int, float]]:
 
 
 def samples(metrics: dict[str, Any]) -> str:
-    """Validity where it says something, and the total variation of bigrams from held-out data."""
+    """Validity of molecules, and the total variation of bigrams from held-out data."""
     shown = []
-    if metrics["valid"]["ratio"] < 1:
+    if "properties" in metrics:  # of molecules
         valid, unique, novel = (metrics[name] for name in ("valid", "unique", "novel"))
         shown.append(f"{100 * valid['ratio']:.1f} % valid ({valid['count']} of {valid['of']})")
         shown.append(f"{100 * unique['ratio']:.1f} % of them unique, {100 * novel['ratio']:.0f} % novel")
