@@ -12,9 +12,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
-from discdiff.processes.absorbing import Absorbing
-from discdiff.processes.base import Process
-from discdiff.processes.uniform import Uniform
+from discdiff.processes import Absorbing, Process, Uniform
 
 V, B, L = 5, 3, 9
 
