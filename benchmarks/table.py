@@ -26,7 +26,7 @@ def ngrams() -> dict[str, dict[int, float]]:
 def samples(metrics: dict[str, Any]) -> str:
     """Validity of molecules, and the total variation of bigrams from held-out data."""
     shown = []
-    if "properties" in metrics:  # of molecules
+    if "properties" in metrics and metrics["valid"]["ratio"] < 1:  # of molecules
         valid, unique, novel = (metrics[name] for name in ("valid", "unique", "novel"))
         shown.append(f"{100 * valid['ratio']:.1f} % valid ({valid['count']} of {valid['of']})")
         shown.append(f"{100 * unique['ratio']:.1f} % of them unique, {100 * novel['ratio']:.0f} % novel")

@@ -266,7 +266,7 @@ class SequenceDataset:
             limit = max(fraction, rank.min())
         held_out = rank <= limit
         if held_out.all():
-            alike = " (all of them the same)" if len(self) > 1 else ""
+            alike = " (all of them the same)" if len(self) > 1 and rank.min() == rank.max() else ""
             raise DataError(
                 f"{len(self)} sequences{alike} cannot be split into training and validation",
                 remedy="give more different ones, or a validation file of their own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from discdiff.training.optimizers import Together, make_optimizer
 from tests.training.conftest import make_model
 
 
-def build(name: str, model: dd.Diffusion, rate: float = 1e-2) -> torch.optim.Optimizer:
+def build(name: Any, model: dd.Diffusion, rate: float = 1e-2) -> torch.optim.Optimizer:
     return make_optimizer(
-        name,  # type: ignore[arg-type]
+        name,
         model,
         learning_rate=rate,
         betas=(0.9, 0.98),
