@@ -173,10 +173,17 @@ def test_split_of_a_stream_takes_its_end() -> None:
     assert valid.texts() == ["aabb", "ccdd"]
 
 
-def test_split_of_one_sequence_is_refused() -> None:
-    for words in (["abc"], ["abc", "abc"]):
-        with pytest.raises(DataError, match="cannot be split"):
-            SequenceDataset.from_sequences(Letters(), words).split()
+@pytest.mark.parametrize(
+    ("words", "fraction", "said"),
+    [
+        (["abc"], 0.5, "1 sequences cannot be split"),
+        (["abc", "abc"], 0.5, r"2 sequences \(all of them the same\) cannot be split"),
+        (["abc", "cba"], 0.9999, "2 sequences cannot be split"),
+    ],
+)
+def test_split_that_leaves_nothing_is_refused(words: list[str], fraction: float, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        SequenceDataset.from_sequences(Letters(), words).split(fraction)
 
 
 def test_checksum_tells_data_apart() -> None:
