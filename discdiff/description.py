@@ -21,10 +21,11 @@ from discdiff.networks.base import Network
 from discdiff.parameterizations import Parameterization
 from discdiff.processes.base import Process
 from discdiff.samplers.base import Sampler
+from discdiff.samplers.predictor_corrector import Corrector
 from discdiff.schedules import Schedule
 
 # The only kinds of object that a description may name.
-PARTS: tuple[type, ...] = (Diffusion, Network, Process, Schedule, Parameterization, Sampler)
+PARTS: tuple[type, ...] = (Diffusion, Network, Process, Schedule, Parameterization, Sampler, Corrector)
 KEYS = {"class_path", "init_args"}
 
 

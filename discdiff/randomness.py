@@ -101,6 +101,14 @@ def at_step(generator: Randomness, step: int) -> Randomness:
     return generator.at(step) if isinstance(generator, Keys) else generator
 
 
+def fork(generator: Randomness, name: str) -> Randomness:
+    """Streams independent of those of `generator`, for another part that uses the same purposes at the same step."""
+    if not isinstance(generator, Keys):
+        return generator
+    word = torch.tensor(_signed(generator.seed)) ^ _signed(zlib.crc32(name.encode()) << 16)
+    return replace(generator, seed=int(_mix(word + _GOLDEN)))
+
+
 def index_rows(generator: Randomness, rows: Tensor) -> Randomness:
     """The randomness of some rows; a `torch.Generator` has no rows."""
     return generator.index(rows) if isinstance(generator, Keys) else generator

@@ -50,11 +50,12 @@ class LossCase:
 
 @dataclass(frozen=True)
 class SamplerCase:
-    """A sampler, whether its law is the model's exactly, and the processes that it is for."""
+    """A sampler, whether its law is the model's exactly, the processes that it is for, whether it calls more often."""
 
     make: Callable[[], Sampler]
     exact: bool
     absorbing_only: bool
+    corrects: bool = False
 
 
 PROCESSES: dict[str, ProcessCase] = {
@@ -83,6 +84,15 @@ SAMPLERS: dict[str, SamplerCase] = {
     "first_hitting": SamplerCase(samplers.FirstHitting, exact=True, absorbing_only=True),
     "ordered": SamplerCase(samplers.Ordered, exact=True, absorbing_only=True),
     "left_to_right": SamplerCase(lambda: samplers.Ordered("left_to_right"), exact=True, absorbing_only=True),
+    "predictor_corrector": SamplerCase(
+        lambda: samplers.PredictorCorrector(sweeps=0.5), exact=True, absorbing_only=True, corrects=True
+    ),
+    "gibbs": SamplerCase(
+        lambda: samplers.PredictorCorrector(samplers.Ancestral(), sweeps=1, final_sweeps=0),
+        exact=False,
+        absorbing_only=False,
+        corrects=True,
+    ),
 }
 
 

@@ -19,7 +19,7 @@ from discdiff.networks import Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Denoiser
 from discdiff.processes import Absorbing, Uniform
-from discdiff.samplers import Ancestral, FirstHitting, GridSampler, Ordered
+from discdiff.samplers import Ancestral, FirstHitting, Ordered
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
@@ -79,7 +79,7 @@ def test_losses(process: str, parameterization: str, loss: str) -> None:
 def test_samplers_and_constraints(process: str, parameterization: str, sampler: str, constraint: str) -> None:
     model, made = build(process, parameterization), SAMPLERS[sampler].make()
     limit = CONSTRAINTS[constraint].make(3, 3)
-    steps = 2 if isinstance(made, GridSampler) else None
+    steps = 2 if made.takes_steps else None
     needed = CONSTRAINTS[constraint].needs_denoiser and (process, parameterization) in NO_DENOISER
 
     def run() -> Sequences:

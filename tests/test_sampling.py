@@ -11,7 +11,7 @@ import torch
 from discdiff.guidance import Temperature
 from discdiff.networks import Network
 from discdiff.randomness import Keys
-from discdiff.samplers import DEFAULT_STEPS, Ancestral, FirstHitting, GridSampler, Ordered, State, noise_levels
+from discdiff.samplers import DEFAULT_STEPS, Ancestral, FirstHitting, Ordered, State, noise_levels
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from tests.cases import MODELS, SAMPLERS, SCHEDULES, build, serves
@@ -66,7 +66,7 @@ def test_outputs(process: str, parameterization: str, sampler: str) -> None:
         network=lambda toy, states: ByLength({n: Wrong(t, states) for n, t in toys.items()}),
     )
     made, lengths = SAMPLERS[sampler].make(), torch.tensor([2, 3, 1, 3, 2] * 20)
-    steps = 5 if isinstance(made, GridSampler) else None
+    steps = 5 if made.takes_steps else None
     seen: list[tuple[int, int, torch.Tensor]] = []
 
     def watch(step: int, total: int, state: State) -> None:
@@ -87,11 +87,13 @@ def test_outputs(process: str, parameterization: str, sampler: str) -> None:
     assert drawn.labels is labels or torch.equal(torch.as_tensor(drawn.labels), labels)
     assert drawn.tokens[~drawn.padding].max() < 3
     assert (drawn.tokens[drawn.padding] == 0).all()
-    total = steps or 3
+    total = len(seen) if SAMPLERS[sampler].corrects else steps or 3
     assert [(step, count) for step, count, _ in seen] == [(k + 1, total) for k in range(total)]
     assert torch.equal(seen[-1][2], drawn.tokens)
     assert drawn.calls is not None
-    if SAMPLERS[sampler].exact:
+    if SAMPLERS[sampler].corrects:
+        assert (drawn.calls > lengths).all()
+    elif SAMPLERS[sampler].exact:
         assert torch.equal(drawn.calls, lengths)
     elif process == "uniform":
         assert (drawn.calls == total).all()
@@ -162,7 +164,7 @@ def test_temperature_powers_each_draw(process: str, tau: float) -> None:
 def test_temperature_of_one_changes_nothing() -> None:
     model = build("absorbing", "score", network=wrong)
     for sampler in (Ancestral(), FirstHitting(), Ordered()):
-        steps = 4 if isinstance(sampler, GridSampler) else None
+        steps = 4 if sampler.takes_steps else None
         one, two = (
             sample(m, 40, length=3, sampler=sampler, steps=steps, generator=Keys(0, torch.arange(40)))
             for m in (model, Temperature(model, 1.0))

@@ -68,7 +68,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
     )
     group = parser.add_argument_group("sampling")
     add = group.add_argument
-    add("--sampler", metavar="NAME", help="ancestral, euler, first_hitting or ordered; default: the run's")
+    add(
+        "--sampler",
+        metavar="NAME",
+        help="ancestral, euler, first_hitting, ordered or predictor_corrector; default: the run's",
+    )
     add("--steps", type=positive, metavar="N", help="steps of ancestral and euler; default: the run's")
     add("--seed", type=int, default=0, metavar="N", help="sample i depends on the seed and on i alone; default 0")
     add("--temperature", type=positive_float, metavar="T", help="below 1 sharpens choices; default: the run's")

@@ -204,7 +204,18 @@ def _resolve_choice(value: Any, base: type, given: int, path: str) -> dict[str, 
             raise ConfigError(f"{full}: this number follows from the rest of the configuration; leave it out")
         if key not in names:
             raise ConfigError(f"unknown key {full!r}.{_hint(str(key), names[given:], f'{path}.init_args.')}")
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": dict(arguments)}
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _parts(kind, arguments, path)}
+
+
+def _parts(kind: type, arguments: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Arguments of a class, those that are choices themselves (a sampler within a sampler) in full."""
+    hints = typing.get_type_hints(kind.__init__)  # type: ignore[misc]
+    resolved = dict(arguments)
+    for key, value in arguments.items():
+        annotation = _plain(hints.get(key))
+        if value is not None and (base := _base_of(annotation)) is not None:
+            resolved[key] = _resolve_choice(value, base, len(_given(annotation)), f"{path}.init_args.{key}")
+    return resolved
 
 
 def _class(name: Any, base: type, path: str) -> type:

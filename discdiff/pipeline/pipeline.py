@@ -23,7 +23,7 @@ from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBo
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.run_folder import Run, load_run, save_run
-from discdiff.samplers import Ancestral, GridSampler, Sampler, State
+from discdiff.samplers import Ancestral, Sampler, State
 from discdiff.sampling import OnStep
 from discdiff.sampling import sample as sample_tokens
 
@@ -152,7 +152,7 @@ class Pipeline:
     def _method(self, sampler: Sampler | None, steps: int | None, temperature: float | None) -> Method:
         """Sampler, steps and model, the run's own where nothing is asked for."""
         sampler = sampler or self.defaults.sampler or Ancestral()
-        if steps is None and isinstance(sampler, GridSampler):
+        if steps is None and sampler.takes_steps:
             steps = self.defaults.steps
         tau = self.defaults.temperature if temperature is None else temperature
         return sampler, steps, self.model if tau == 1.0 else Temperature(self.model, tau)

@@ -12,17 +12,22 @@ from discdiff.samplers.base import (
 )
 from discdiff.samplers.euler import Euler
 from discdiff.samplers.first_hitting import FirstHitting
+from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
+from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
 
 __all__ = [
     "DEFAULT_STEPS",
     "Ancestral",
+    "Corrector",
     "Euler",
     "EventSampler",
     "FirstHitting",
+    "Gibbs",
     "GridSampler",
     "Level",
     "Ordered",
+    "PredictorCorrector",
     "Sampler",
     "State",
     "noise_levels",

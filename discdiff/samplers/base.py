@@ -132,6 +132,11 @@ class Sampler(ABC):
 
     law: ClassVar[str]
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the number of network calls can be chosen."""
+        return False
+
     def check(self, model: Model, constraint: Constraint) -> None:
         """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
 
@@ -155,6 +160,10 @@ class GridSampler(Sampler):
     x0 is drawn from the prediction under the constraint, then positions move given that x0. A score-form prediction
     off the absorbing process steps from `kernel` directly.
     """
+
+    @property
+    def takes_steps(self) -> bool:
+        return True
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if constraint.restricts_draws and not _draws_clean(model):

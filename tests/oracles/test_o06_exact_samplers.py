@@ -43,7 +43,7 @@ def test_real_sampler(name: str, toy: str) -> None:
     )
     assert chi_square(counts_of(drawn.tokens, table.vocab_size), table.probabilities) > P_VALUE
     assert drawn.calls is not None
-    assert (drawn.calls == table.length).all()
+    assert (drawn.calls > table.length if SAMPLERS[name].corrects else drawn.calls == table.length).all()
 
 
 @pytest.mark.parametrize("parameterization", ["score", "denoiser"])

@@ -53,7 +53,7 @@ def test_clamped_sampler_is_exact(name: str) -> None:
     )
     assert chi_square(counts_of(drawn.tokens, 3), law) > P_VALUE
     assert drawn.calls is not None
-    assert (drawn.calls == 2).all()
+    assert (drawn.calls > 2 if SAMPLERS[name].corrects else drawn.calls == 2).all()
 
 
 def clamped_errors(process: str, steps: list[int], *, told: bool) -> list[float]:
@@ -152,7 +152,7 @@ def test_constraints_always_hold(process: str, parameterization: str, name: str,
         10_000,
         length=4,
         sampler=made,
-        steps=2 if isinstance(made, GridSampler) else None,
+        steps=2 if made.takes_steps else None,
         constraint=CONSTRAINTS[constraint].make(2, 4),
         generator=torch.Generator().manual_seed(0),
     ).tokens

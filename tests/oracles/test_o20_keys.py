@@ -13,7 +13,7 @@ from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser
 from discdiff.processes import Absorbing, Uniform
 from discdiff.randomness import Keys, at_step
-from discdiff.samplers import GridSampler, Sampler, State
+from discdiff.samplers import Sampler, State
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
@@ -43,7 +43,7 @@ def keys(rows: torch.Tensor, seed: int = 9) -> Keys:
 
 def run(model: Diffusion, sampler: str, rows: torch.Tensor, *, seed: int = 9) -> list[list[int]]:
     made = SAMPLERS[sampler].make()
-    steps = 4 if isinstance(made, GridSampler) else None
+    steps = 4 if made.takes_steps else None
     lengths = LENGTHS[rows]
     return sample(model, len(rows), lengths=lengths, sampler=made, steps=steps, generator=keys(rows, seed)).lists()
 
@@ -90,7 +90,7 @@ def test_compaction(process: str, parameterization: str, sampler: str, clamped: 
     """Rows gathered and permuted in mid-run, a clamp for each row among them, end as they would have in the batch."""
     model = build(process, parameterization, network=Wrong)
     made = SAMPLERS[sampler].make()
-    steps = 4 if isinstance(made, GridSampler) else None
+    steps = 4 if made.takes_steps else None
     constraint: Constraint = Unconstrained()
     if clamped:
         tokens = torch.arange(ROWS)[:, None].expand(-1, 3) % 3
@@ -136,7 +136,7 @@ def test_torch_generators_repeat(sampler: str) -> None:
 
     def once(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        steps = 4 if isinstance(made, GridSampler) else None
+        steps = 4 if made.takes_steps else None
         return sample(model, 50, length=3, sampler=made, steps=steps, generator=generator).tokens
 
     assert torch.equal(once(1), once(1))

@@ -1,0 +1,72 @@
+"""Leave-one-out Gibbs moves: one token of each row redrawn given all the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints.base import Constraint
+from discdiff.errors import IncompatibleError
+from discdiff.model import Model
+from discdiff.prediction import positions_of
+from discdiff.randomness import categorical
+from discdiff.samplers.base import Level, Sampler, State
+from discdiff.samplers.predictor_corrector import Corrector
+
+
+class Gibbs(Corrector):
+    """x_i ~ p_t(x_i | x_{−i}) at a random position i: leaves p_t as it is, exactly. A sweep is one move a position.
+
+    On the absorbing process i is a position that shows its token: it is masked again and drawn from the denoiser, at
+    any noise, σ = 0 included. Elsewhere x0_i is drawn from the leave-one-out law, the denoiser over P_σ[x_i, x0], then
+    x_i from q(· | x0_i); that law is lost at σ = 0. A score network says it directly: p_t(y | x_{−i}) ∝ s_y.
+
+    Position-wise constraints hold and p_t given them is left as it is.
+
+    Campbell et al. 2022, section 4.4; Zhao et al. 2024, "Informed correctors for discrete diffusion models", section 3.
+    """
+
+    def check(self, model: Model, predictor: Sampler, *, final: bool) -> None:
+        if final and not model.process.reveals_noise:
+            raise IncompatibleError(
+                "Gibbs sweeps at σ = 0",
+                got=type(model.process).__name__,
+                expected="the absorbing process, where a clean token can be masked and drawn again",
+                remedy="Set final_sweeps=0 and sweeps=1: they act at each noise level before the last.",
+            )
+
+    def moves(self, model: Model, state: State, sweeps: float) -> Tensor:
+        return torch.ceil(sweeps * _candidates(model, state).sum(-1).double() - 1e-9).long()
+
+    def move(
+        self, model: Model, constraint: Constraint, state: State, predictor: Sampler, level: Level, rows: Tensor
+    ) -> State:
+        process = model.process
+        candidates = _candidates(model, state)
+        rank = (state.uniform("position", per_row=True) * candidates.sum(-1)).long()
+        chosen = candidates & (candidates.cumsum(-1) - 1 == rank[:, None]) & rows[:, None]
+        where = positions_of(chosen)
+        if process.reveals_noise:
+            assert process.mask_id is not None
+            shown = state.tokens.masked_fill(chosen, process.mask_id)
+            hidden = (state.movable & process.active(shown)).sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
+            sigma = (-torch.log1p(-hidden)).clamp(*model.schedule.ends()).to(model.dtype)[:, None]
+            prediction = model.predict(shown, sigma, state.context())
+            return state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+        sigma = level.noise(state, model.dtype)[1]
+        prediction = model.predict(state.tokens, sigma, state.context())
+        if not prediction.has_denoiser:
+            tokens = categorical(prediction.log_score(where).softmax(-1), state.uniform("token")[where])
+            return state.moved(where, tokens, prediction)
+        noise = sigma.expand(state.tokens.shape)[where]
+        own = process.content(process.likelihood(state.tokens[where], noise))
+        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own.log())
+        tokens = categorical(process.transition(x0, noise), state.uniform("noise")[where])
+        return state.moved(where, tokens, prediction)
+
+
+def _candidates(model: Model, state: State) -> Tensor:
+    """bool `[B, L]`: positions that may be redrawn; on the absorbing process those that show a token."""
+    if not model.process.reveals_noise:
+        return state.movable
+    return state.movable & ~model.process.active(state.tokens)
