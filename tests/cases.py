@@ -83,6 +83,14 @@ SAMPLERS: dict[str, SamplerCase] = {
     "first_hitting": SamplerCase(samplers.FirstHitting, exact=True, absorbing_only=True),
     "ordered": SamplerCase(samplers.Ordered, exact=True, absorbing_only=True),
     "left_to_right": SamplerCase(lambda: samplers.Ordered("left_to_right"), exact=True, absorbing_only=True),
+    # without steps, one position a call
+    "any_order": SamplerCase(samplers.AnyOrder, exact=True, absorbing_only=True),
+    "confidence": SamplerCase(samplers.Confidence, exact=True, absorbing_only=True),
+    "by_margin": SamplerCase(lambda: samplers.Confidence("margin"), exact=True, absorbing_only=True),
+    "by_entropy": SamplerCase(lambda: samplers.Confidence("entropy", noise=0.5), exact=True, absorbing_only=True),
+    "by_sampled": SamplerCase(lambda: samplers.Confidence("sampled"), exact=False, absorbing_only=True),
+    "bisection": SamplerCase(samplers.Bisection, exact=False, absorbing_only=True),
+    "entropy_bounded": SamplerCase(samplers.EntropyBounded, exact=False, absorbing_only=True),
 }
 
 
