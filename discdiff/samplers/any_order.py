@@ -29,7 +29,7 @@ class AnyOrder(PlannedSampler):
         IncompatibleError: `blocks` is no schedule.
     """
 
-    law = "exact at one position a call, else first order in the size of blocks"
+    law = "exact at one position a call, else off by the total correlations of its blocks"
     takes_steps = True
 
     def __init__(self, blocks: Literal["uniform", "cosine"] | list[int] = "uniform") -> None:
