@@ -37,9 +37,9 @@ class MarkovChain(Network):
 
     def __init__(self, initial: Tensor, transition: Tensor, num_states: int) -> None:
         super().__init__()
-        table = torch.cat([initial[None], transition]).double()
-        unfit = transition.shape != (len(initial),) * 2 or bool((table < 0).any())
-        if unfit or bool(((table.sum(-1) - 1).abs() > 1e-9).any()):
+        square = transition.shape == (len(initial),) * 2
+        table = torch.cat([initial[None], transition]).double() if square else -initial[None]
+        if bool((table < 0).any()) or bool(((table.sum(-1) - 1).abs() > 1e-9).any()):
             raise DiscdiffError(
                 f"MarkovChain: got shapes {list(initial.shape)} and {list(transition.shape)}, expected distributions "
                 "[V] and [V, V] whose rows sum to 1"
@@ -119,19 +119,24 @@ def _normalized(message: Tensor) -> Tensor:
     return torch.where(total > 0, message / total, message)
 
 
-def sparse_chain(vocab_size: int, num_states: int, *, successors: int = 6, seed: int = 0) -> MarkovChain:
+def sparse_chain(
+    vocab_size: int, num_states: int, *, successors: int = 5, rest: float = 0.023, seed: int = 0
+) -> MarkovChain:
     """A random chain, started from its stationary law, in which a few tokens follow each.
+
+    With V = 16 its entropy is 1.59 nats a token over 32 tokens.
 
     Args:
         vocab_size: V.
         num_states: S of the process.
-        successors: tokens of weight uniform in [0, 1) after each token; all others share 1% of the mass.
+        successors: how many tokens are likely after each, with weights uniform in [0, 1).
+        rest: the mass that all tokens share evenly.
         seed: of the chain.
     """
     draw = torch.Generator().manual_seed(seed)
     weights = torch.rand(vocab_size, vocab_size, generator=draw, dtype=torch.float64)
     likely = torch.rand(vocab_size, vocab_size, generator=draw).argsort(-1) < successors
     weights = weights * likely
-    transition = 0.99 * weights / weights.sum(-1, keepdim=True) + 0.01 / vocab_size
+    transition = (1 - rest) * weights / weights.sum(-1, keepdim=True) + rest / vocab_size
     stationary = torch.linalg.matrix_power(transition, 1 << 12)[0]
     return MarkovChain(stationary / stationary.sum(), transition, num_states)
