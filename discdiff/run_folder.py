@@ -52,7 +52,7 @@ class Run:
         lengths: how long samples are.
         max_length: content tokens in the longest sequence that the model was trained for.
         label_names: the classes in the order of their numbers, or None.
-        sampling: defaults of `Pipeline.sample`: sampler, steps, temperature.
+        sampling: defaults of `Pipeline.sample`: sampler, steps, temperature, top_k, top_p.
     """
 
     model: Diffusion

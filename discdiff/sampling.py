@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import Constraint, Unconstrained
+from discdiff.constraints.truncated import Truncated
 from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.model import Model
 from discdiff.randomness import Randomness, at_step
@@ -30,6 +31,8 @@ def sample(
     sampler: Sampler | None = None,
     steps: int | None = None,
     constraint: Constraint | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     labels: Tensor | None = None,
     generator: Randomness,
     on_step: OnStep | None = None,
@@ -42,8 +45,11 @@ def sample(
         length: tokens in every row; not needed where the constraint fixes it.
         lengths: int64 `[B]`, tokens in each row, instead of `length`.
         sampler: how to get from noise to data; `Ancestral()` by default.
-        steps: network calls of a grid sampler; 128 by default.
+        steps: network calls of samplers that take them; by default 128 on a time grid, else one a position.
         constraint: what the clean sequences must satisfy. It holds with probability one.
+        top_k: draw each token from the k most likely ones that the constraint allows.
+        top_p: draw each token from the smallest set of most likely ones whose mass is at least this, the token that
+            crosses it among them; after `top_k`. See `constraints.Truncated`.
         labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
         generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
         on_step: called after each step with (step from 1, number of steps, state).
@@ -52,11 +58,14 @@ def sample(
         Sequences without masks, with `calls`: the network evaluations of each row.
 
     Raises:
-        IncompatibleError: lengths, labels, constraint, sampler and model do not fit together.
+        IncompatibleError: lengths, labels, constraint, sampler and model do not fit together; `top_k` or `top_p` is
+            out of range.
         EmptyLanguageError: nothing satisfies the constraint.
     """
     sampler = sampler or Ancestral()
     constraint = constraint or Unconstrained()
+    if top_k is not None or top_p is not None:
+        constraint = Truncated(constraint, top_k=top_k, top_p=top_p)
     device, process = model.device, model.process
     if batch < 1:
         raise IncompatibleError("batch", got=batch, expected="at least 1", remedy="Ask for one sequence or more.")

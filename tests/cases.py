@@ -93,6 +93,14 @@ SAMPLERS: dict[str, SamplerCase] = {
         absorbing_only=False,
         corrects=True,
     ),
+    # without steps, one position a call
+    "any_order": SamplerCase(samplers.AnyOrder, exact=True, absorbing_only=True),
+    "confidence": SamplerCase(samplers.Confidence, exact=True, absorbing_only=True),
+    "by_margin": SamplerCase(lambda: samplers.Confidence("margin"), exact=True, absorbing_only=True),
+    "by_entropy": SamplerCase(lambda: samplers.Confidence("entropy", noise=0.5), exact=True, absorbing_only=True),
+    "by_sampled": SamplerCase(lambda: samplers.Confidence("sampled"), exact=False, absorbing_only=True),
+    "bisection": SamplerCase(samplers.Bisection, exact=False, absorbing_only=True),
+    "entropy_bounded": SamplerCase(samplers.EntropyBounded, exact=False, absorbing_only=True),
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from discdiff import samplers
 from discdiff.likelihood import nelbo
 from discdiff.losses import AnyOrder, Loss, MaskFractionCrossEntropy, ScoreEntropy, TimeCrossEntropy
 from discdiff.losses.score_entropy import score_entropy_at
@@ -25,7 +26,16 @@ from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.base import Process
 from discdiff.processes.uniform import Uniform
 from discdiff.randomness import Keys
-from discdiff.samplers import Ancestral, Euler, FirstHitting, Ordered, Sampler
+from discdiff.samplers import (
+    Ancestral,
+    Bisection,
+    Confidence,
+    EntropyBounded,
+    Euler,
+    FirstHitting,
+    Ordered,
+    Sampler,
+)
 from discdiff.sampling import sample
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
 from discdiff.sequences import Sequences
@@ -40,7 +50,16 @@ MODELS: list[tuple[Process, Parameterization]] = [
     (Uniform(5), Denoiser()),
 ]
 LOSSES: list[Loss] = [ScoreEntropy(), TimeCrossEntropy(), MaskFractionCrossEntropy(), AnyOrder()]
-SAMPLERS: list[Sampler] = [Ancestral(), Euler(), FirstHitting(), Ordered()]
+SAMPLERS: list[Sampler] = [
+    Ancestral(),
+    Euler(),
+    FirstHitting(),
+    Ordered(),
+    samplers.AnyOrder(),
+    Bisection(),
+    Confidence("margin", noise=0.1),
+    EntropyBounded(),
+]
 SCHEDULES: list[Schedule] = [LogLinear(), Geometric(), Cosine()]
 
 

@@ -90,6 +90,16 @@ def test_own_sizes_and_classes(good: Path) -> None:
     assert model.network.num_labels == 5, "what the configuration states stands"
 
 
+def test_sampling_section(good: Path) -> None:
+    """The truncation, and a sampler with a list of sizes among its arguments."""
+    stated = ["--process", "Absorbing", "--sampling.top_k", "3", "--sampling.top_p", "0.8", "--sampling.sampler"]
+    for words, blocks in ((["AnyOrder"], "uniform"), (["AnyOrder", "--sampling.sampler.blocks", "[1, 3]"], [1, 3])):
+        sampling = Experiment.load(good, overrides=[*stated, *words]).sampling
+        assert (sampling.top_k, sampling.top_p) == (3, 0.8)
+        assert isinstance(sampling.sampler, dd.samplers.AnyOrder)
+        assert sampling.sampler.blocks == blocks
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -160,6 +170,9 @@ def test_training_has_the_arguments_of_fit() -> None:
         ({"loss": "discdiff.losses.Nothing"}, "cannot be imported"),
         ({"loss": "AnyOrder"}, "AnyOrder loss"),
         ({"schedule": {"init_args": {"sigma_max": -1}}}, "Geometric: got"),
+        ({"sampling": {"top_p": 1.5}}, "top_p: got 1.5, expected above 0 and at most 1"),
+        ({"sampling": {"top_k": 0}}, "top_k: got 0, expected at least 1"),
+        ({"sampling": {"sampler": {"class_path": "AnyOrder", "init_args": {"blocks": "linear"}}}}, "blocks"),
         ({"sampling": {"sampler": "Ancestrl"}}, "sampling.sampler.class_path: no sampler 'Ancestrl'. Did you mean"),
         ({"seed": "x"}, "seed: got x, expected int"),
     ],

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,47 @@ def test_defaults_are_the_runs(pipe: Pipeline) -> None:
     assert other.sample(5) == explicit
     # steps belong to samplers with a grid: those of the run are no obstacle to another sampler
     assert len(other.sample(2, sampler=dd.samplers.FirstHitting())) == 2
+
+
+def test_truncation(pipe: Pipeline) -> None:
+    """For samples and infills; the run's where nothing is asked for, and a mass of 1 draws from all again."""
+    other = replace(pipe, defaults=SamplingDefaults(dd.samplers.Bisection(), top_k=3, top_p=0.6))
+    bisection = dd.samplers.Bisection()
+    for one, two in (
+        (pipe.sample, other.sample),
+        (partial(pipe.infill, "NNTATAWN"), partial(other.infill, "NNTATAWN")),
+    ):
+        cut = one(20, sampler=bisection, top_k=3, top_p=0.6)
+        assert two(20) == cut
+        assert two(20, top_k=4, top_p=1.0) == one(20, sampler=bisection) != cut
+    assert len(set(pipe.sample(9, length=6, sampler=bisection, top_k=1))) == 1
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        dd.samplers.AnyOrder("cosine"),
+        dd.samplers.AnyOrder([1, 3]),
+        dd.samplers.Confidence("margin", noise=0.5),
+        dd.samplers.EntropyBounded(0.3),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_sampling_defaults_are_kept(sampler: dd.samplers.Sampler) -> None:
+    """As JSON and back: the sampler with its arguments, all numbers; what was saved without the later ones too."""
+    defaults = SamplingDefaults(sampler, steps=5, temperature=0.9, top_k=7, top_p=0.5)
+    back = SamplingDefaults.from_json(json.loads(json.dumps(defaults.to_json())))
+    assert vars(back) | {"sampler": None} == vars(defaults) | {"sampler": None}
+    assert type(back.sampler) is type(sampler)
+    assert vars(back.sampler) == vars(sampler)
+    assert SamplingDefaults.from_json({"sampler": None, "steps": 3}) == SamplingDefaults(steps=3)
+
+
+def test_steps_of_the_run_serve_every_sampler_that_takes_them(pipe: Pipeline) -> None:
+    other = replace(pipe, defaults=SamplingDefaults(steps=2))
+    for sampler in (dd.samplers.AnyOrder(), dd.samplers.Confidence()):
+        two = pipe.sample(8, length=6, sampler=sampler, steps=2)
+        assert other.sample(8, length=6, sampler=sampler) == two != pipe.sample(8, length=6, sampler=sampler)
 
 
 def test_scores(pipe: Pipeline) -> None:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from discdiff.samplers import Sampler
 
 
+SAMPLERS = (
+    "ancestral, any_order, bisection, confidence, entropy_bounded, euler, first_hitting, ordered or predictor_corrector"
+)
+"""For `--help`, which does not import them; a test compares."""
+
+
 def _integer(least: int, what: str, text: str) -> int:
     try:
         value = int(text)
@@ -54,6 +60,17 @@ def positive_float(text: str) -> float:
     return value
 
 
+def mass(text: str) -> float:
+    """A number above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0 and at most 1")
+    return value
+
+
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     """Add the run folder and the device."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `discdiff train` wrote")
@@ -68,14 +85,17 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
     )
     group = parser.add_argument_group("sampling")
     add = group.add_argument
+    add("--sampler", metavar="NAME", help=f"{SAMPLERS}; default: the run's")
     add(
-        "--sampler",
-        metavar="NAME",
-        help="ancestral, euler, first_hitting, ordered or predictor_corrector; default: the run's",
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="network calls, for samplers that take them; default: the run's",
     )
-    add("--steps", type=positive, metavar="N", help="steps of ancestral and euler; default: the run's")
     add("--seed", type=int, default=0, metavar="N", help="sample i depends on the seed and on i alone; default 0")
     add("--temperature", type=positive_float, metavar="T", help="below 1 sharpens choices; default: the run's")
+    add("--top-k", type=positive, metavar="K", help="draw from the K most likely tokens; default: the run's")
+    add("--top-p", type=mass, metavar="P", help="draw from the likeliest tokens of total mass P; default: the run's")
     add("--label", metavar="NAME", help="class, for a run trained with labels; default: all in turn")
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
 
@@ -88,6 +108,8 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
         "seed": arguments.seed,
         "labels": arguments.label,
         "temperature": arguments.temperature,
+        "top_k": arguments.top_k,
+        "top_p": arguments.top_p,
         "batch_size": arguments.batch_size,
         "progress": not arguments.quiet,
     }
@@ -160,6 +182,18 @@ def load(arguments: argparse.Namespace) -> Pipeline:
     return Pipeline.load(arguments.run_folder, device=arguments.device)
 
 
+def sampler_kinds() -> dict[str, type[Sampler]]:
+    """All samplers by their names on the command line."""
+    from discdiff import samplers
+    from discdiff.samplers import Sampler
+
+    return {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower(): kind
+        for key, kind in vars(samplers).items()
+        if isinstance(kind, type) and issubclass(kind, Sampler) and not inspect.isabstract(kind)
+    }
+
+
 def sampler_named(name: str | None) -> Sampler | None:
     """The sampler of a name such as `first_hitting` or `FirstHitting`.
 
@@ -168,19 +202,11 @@ def sampler_named(name: str | None) -> Sampler | None:
     """
     if name is None:
         return None
-    from discdiff import samplers
-    from discdiff.samplers import Sampler
-
-    kinds = {
-        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower(): kind
-        for key, kind in vars(samplers).items()
-        if isinstance(kind, type) and issubclass(kind, Sampler) and not inspect.isabstract(kind)
-    }
+    kinds = sampler_kinds()
     plain = name.replace("_", "").replace("-", "").lower()
     kind = next((kind for key, kind in kinds.items() if key.replace("_", "") == plain), None)
     if kind is None:
         near = difflib.get_close_matches(name.lower(), kinds, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"--sampler: no sampler {name!r}; known: {', '.join(sorted(kinds))}.{hint}")
-    chosen: Sampler = kind()
-    return chosen
+    return kind()

@@ -12,7 +12,7 @@ Any key of a configuration is an option, after all else:
   --data.length, .on_long, .label_column, .split_column, .where.COLUMN, .valid_fraction, .end_token, …
   --process, --network, --schedule, --parameterization, --loss: a class, or with .KEY an argument of it
   --training.max_steps, .max_minutes, .batch_size, .learning_rate, .device, .precision, …
-  --sampling.sampler, .steps, .temperature: the run's defaults
+  --sampling.sampler, .steps, .temperature, .top_k, .top_p: the run's defaults
   --seed
 The run folder's config.yaml has all of them, with their values.
 """

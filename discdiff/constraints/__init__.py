@@ -4,5 +4,6 @@ from discdiff.constraints.allowed import Allowed
 from discdiff.constraints.base import Constraint, PositionWise, Unconstrained
 from discdiff.constraints.both import Both
 from discdiff.constraints.clamp import Clamp
+from discdiff.constraints.truncated import Truncated
 
-__all__ = ["Allowed", "Both", "Clamp", "Constraint", "PositionWise", "Unconstrained"]
+__all__ = ["Allowed", "Both", "Clamp", "Constraint", "PositionWise", "Truncated", "Unconstrained"]

@@ -44,6 +44,11 @@ class Constraint(ABC):
                 remedy="Leave the length out: the constraint fixes it.",
             )
 
+    @property
+    def untruncated(self) -> Constraint:
+        """The constraint alone, without the truncation (top-k, top-p) that draws may be under."""
+        return self
+
     @abstractmethod
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         """The positions known beforehand: tokens int64 `[B, L]` (0 elsewhere) and frozen bool `[B, L]`.

@@ -15,19 +15,16 @@ from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
 from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError, TemplateError
-from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound, nelbo
-from discdiff.model import Diffusion, Model
+from discdiff.model import Diffusion
 from discdiff.pipeline.inputs import Classes, Labels, Rows, pick_device, rows_of, with_end
-from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.results import Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.run_folder import Run, load_run, save_run
-from discdiff.samplers import Ancestral, Sampler, State
+from discdiff.samplers import Sampler, State
 from discdiff.sampling import OnStep
 from discdiff.sampling import sample as sample_tokens
-
-Method = tuple[Sampler, int | None, Model]
 
 
 @dataclass
@@ -92,6 +89,8 @@ class Pipeline:
         seed: int = 0,
         labels: Labels = None,
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> list[str]:
@@ -101,10 +100,13 @@ class Pipeline:
             n: how many.
             length: tokens in each; by default drawn from the training set's lengths.
             sampler: how to get from noise to data; by default the run's.
-            steps: network calls, for samplers with a time grid; by default the run's.
+            steps: network calls, for samplers that take them; by default the run's.
             seed: any integer.
             labels: a class, by name or number, or one a string; by default all classes in turn.
             temperature: below 1 sharpens the model's choices; by default the run's.
+            top_k: draw each token from the k most likely ones; by default the run's.
+            top_p: draw each token from the most likely ones that hold this much of the mass; by default the run's, and
+                1 draws from all.
             batch_size: strings sampled at once.
             progress: show progress on standard error.
 
@@ -116,7 +118,7 @@ class Pipeline:
                 "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
-        method = self._method(sampler, steps, temperature)
+        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
         return self._run(n, Unconstrained(), length, method, seed, labels, batch_size, progress)
 
     def infill(
@@ -129,6 +131,8 @@ class Pipeline:
         seed: int = 0,
         labels: Labels = None,
         temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> list[str]:
@@ -146,16 +150,8 @@ class Pipeline:
                 template=template if len(template) <= 200 else template[:200] + "…",
                 remedy="shorten it, or train on longer sequences",
             )
-        method = self._method(sampler, steps, temperature)
+        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
         return self._run(n, constraint, length, method, seed, labels, batch_size, progress)
-
-    def _method(self, sampler: Sampler | None, steps: int | None, temperature: float | None) -> Method:
-        """Sampler, steps and model, the run's own where nothing is asked for."""
-        sampler = sampler or self.defaults.sampler or Ancestral()
-        if steps is None and sampler.takes_steps:
-            steps = self.defaults.steps
-        tau = self.defaults.temperature if temperature is None else temperature
-        return sampler, steps, self.model if tau == 1.0 else Temperature(self.model, tau)
 
     def _run(
         self,
@@ -178,19 +174,20 @@ class Pipeline:
             constraint = with_end(constraint, length, longest=self.lengths.longest, end=self.lengths.end)
             lengths = torch.full((n,), self.lengths.longest)
         classes = Classes(self._num_labels, self.label_names).numbers(labels, n, in_turn=True)
-        sampler, steps, model = method
         # the longest first: if memory does not suffice, that shows at once
         batches = lengths.argsort(descending=True, stable=True).split(batch_size)
         found = [""] * n
         with show_progress(f"sampling {n}", enabled=progress) as report:
             for k, rows in enumerate(batches):
                 drawn = sample_tokens(
-                    model,
+                    method.model,
                     len(rows),
                     lengths=lengths[rows] if constraint.length is None else None,
-                    sampler=sampler,
-                    steps=steps,
+                    sampler=method.sampler,
+                    steps=method.steps,
                     constraint=constraint,
+                    top_k=method.top_k,
+                    top_p=method.top_p,
                     labels=None if classes is None else classes[rows],
                     generator=Keys(seed, rows.to(self.model.device)),
                     on_step=_reporter(report, k, len(batches)),

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from discdiff.constraints.truncated import check_truncation
 from discdiff.description import build, describe
+from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
-from discdiff.samplers import Sampler
+from discdiff.model import Model
+from discdiff.samplers import Ancestral, Sampler
 
 
 @dataclass(frozen=True)
@@ -65,32 +68,73 @@ class StringsBound:
         return float(self.bound.standard_errors.square().sum().sqrt()) / self.units
 
 
+@dataclass(frozen=True)
+class Method:
+    """How to sample: a model, tempered or not, and arguments of `discdiff.sample`."""
+
+    model: Model
+    sampler: Sampler
+    steps: int | None
+    top_k: int | None
+    top_p: float | None
+
+
 @dataclass
 class SamplingDefaults:
     """What `sample` and `infill` do when nothing else is asked for.
 
     Attributes:
         sampler: how to get from noise to data; None is `Ancestral()`.
-        steps: network calls of samplers with a time grid; None is 128.
+        steps: network calls of samplers that take them; None is 128 on a time grid, else one a token.
         temperature: below 1 sharpens the model's choices.
+        top_k: draw from the k most likely tokens; None draws from all.
+        top_p: draw from the most likely tokens that hold this much of the mass; None draws from all.
+
+    Raises:
+        IncompatibleError: `top_k` or `top_p` is out of range.
     """
 
     sampler: Sampler | None = None
     steps: int | None = None
     temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        check_truncation(self.top_k, self.top_p)
+
+    def method(
+        self,
+        model: Model,
+        sampler: Sampler | None,
+        steps: int | None,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float | None,
+    ) -> Method:
+        """What is asked for, and these defaults where nothing is."""
+        sampler = sampler or self.sampler or Ancestral()
+        tau = self.temperature if temperature is None else temperature
+        return Method(
+            model if tau == 1.0 else Temperature(model, tau),
+            sampler,
+            self.steps if steps is None and sampler.takes_steps else steps,
+            self.top_k if top_k is None else top_k,
+            self.top_p if top_p is None else top_p,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""
         sampler = None if self.sampler is None else describe(self.sampler)
-        return {"sampler": sampler, "steps": self.steps, "temperature": self.temperature}
+        numbers = {name: getattr(self, name) for name in ("steps", "temperature", "top_k", "top_p")}
+        return {"sampler": sampler, **numbers}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> SamplingDefaults:
         """Read what `to_json` gave; keys may be missing."""
         sampler = saved.get("sampler")
-        return cls(
-            None if sampler is None else build(sampler, Sampler), saved.get("steps"), saved.get("temperature", 1.0)
-        )
+        numbers = {name: saved[name] for name in ("steps", "temperature", "top_k", "top_p") if name in saved}
+        return cls(None if sampler is None else build(sampler, Sampler), **numbers)
 
 
 __all__ = ["SamplingDefaults", "SequenceScore", "StringsBound"]

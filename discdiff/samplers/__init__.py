@@ -1,6 +1,7 @@
 """Samplers, one file each. A sampler decides which positions may move, and when; constraints act in the draw of x0."""
 
 from discdiff.samplers.ancestral import Ancestral
+from discdiff.samplers.any_order import AnyOrder
 from discdiff.samplers.base import (
     DEFAULT_STEPS,
     EventSampler,
@@ -10,6 +11,10 @@ from discdiff.samplers.base import (
     State,
     noise_levels,
 )
+from discdiff.samplers.bisection import Bisection
+from discdiff.samplers.block_schedule import block_cost, information_curve, optimal_blocks
+from discdiff.samplers.confidence import Confidence
+from discdiff.samplers.entropy_bounded import EntropyBounded
 from discdiff.samplers.euler import Euler
 from discdiff.samplers.first_hitting import FirstHitting
 from discdiff.samplers.gibbs import Gibbs
@@ -19,7 +24,11 @@ from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
 __all__ = [
     "DEFAULT_STEPS",
     "Ancestral",
+    "AnyOrder",
+    "Bisection",
+    "Confidence",
     "Corrector",
+    "EntropyBounded",
     "Euler",
     "EventSampler",
     "FirstHitting",
@@ -30,5 +39,8 @@ __all__ = [
     "PredictorCorrector",
     "Sampler",
     "State",
+    "block_cost",
+    "information_curve",
     "noise_levels",
+    "optimal_blocks",
 ]

@@ -128,14 +128,11 @@ class Sampler(ABC):
 
     Attributes:
         law: one line: exact, first order in the step, or greedy.
+        takes_steps: whether the number of network calls may be chosen.
     """
 
     law: ClassVar[str]
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether the number of network calls can be chosen."""
-        return False
+    takes_steps: bool = False
 
     def check(self, model: Model, constraint: Constraint) -> None:
         """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
@@ -161,26 +158,19 @@ class GridSampler(Sampler):
     off the absorbing process steps from `kernel` directly.
     """
 
-    @property
-    def takes_steps(self) -> bool:
-        return True
+    takes_steps = True
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if constraint.restricts_draws and not _draws_clean(model):
             raise IncompatibleError(
-                "Constraint on the draw of x0",
+                "Constraint on, or truncation of, the draw of x0",
                 got="a score network off the absorbing process",
                 expected="a model with a denoiser",
-                remedy="Clamp positions only, or train with Denoiser.",
+                remedy="Clamp positions only, without top-k and top-p, or train with Denoiser.",
             )
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        count = DEFAULT_STEPS if steps is None else steps
-        if count < 1:
-            raise IncompatibleError(
-                "steps", got=count, expected="at least 1", remedy="Ask for one network call or more."
-            )
-        return state, noise_levels(model.schedule, count)
+        return state, noise_levels(model.schedule, DEFAULT_STEPS if steps is None else _at_least_one(steps))
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, model.dtype)
@@ -218,7 +208,13 @@ def _draws_clean(model: Model) -> bool:
 
 
 class EventSampler(Sampler):
-    """A sampler of the absorbing process that reveals positions one at a time and chooses its own times."""
+    """A sampler of the absorbing process that chooses which positions are revealed, and when.
+
+    Attributes:
+        pace: how many positions a call reveals, where that is not for the user to choose.
+    """
+
+    pace: ClassVar[str] = "it reveals one position a call"
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if not isinstance(model.process, Absorbing):
@@ -230,16 +226,22 @@ class EventSampler(Sampler):
             )
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        if steps is not None:
+        if steps is not None and not self.takes_steps:
             raise IncompatibleError(
                 f"{type(self).__name__} sampler",
                 got=f"steps={steps}",
-                expected="no steps: it reveals one position a call",
+                expected=f"no steps: {self.pace}",
                 remedy="Leave steps out, or use Ancestral to choose the number of calls.",
             )
         whole = Level(t=1.0, s=0.0, sigma=model.schedule.ends()[1], sigma_next=0.0, noise_rate=0.0)
-        hidden = state.movable & model.process.active(state.tokens)
-        return state, [whole] * int(hidden.sum(-1).max())
+        most = int(hidden_in(model, state).sum(-1).max())
+        return state, [whole] * (most if steps is None else min(most, _at_least_one(steps)))
+
+    def look(self, model: Model, state: State, fraction: Tensor) -> Prediction:
+        """What the network says of the tokens as they are, shown mask fraction `fraction` `[B]`."""
+        low, high = model.schedule.ends()
+        sigma = (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)[:, None]
+        return model.predict(state.tokens, sigma, state.context())
 
     def reveal(
         self,
@@ -251,9 +253,29 @@ class EventSampler(Sampler):
         **extras: Tensor,
     ) -> State:
         """Draw x0 at the `chosen` positions (bool `[B, L]`), the network shown mask fraction `fraction` `[B]`."""
-        low, high = model.schedule.ends()
-        sigma = (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)[:, None]
-        prediction = model.predict(state.tokens, sigma, state.context())
-        where = positions_of(chosen)
+        prediction, where = self.look(model, state, fraction), positions_of(chosen)
         tokens = constraint.draw(prediction, where, state.uniform("token"))
         return state.moved(where, tokens, prediction, **extras)
+
+
+def hidden_in(model: Model, state: State) -> Tensor:
+    """bool `[B, L]`: positions that are still to be revealed."""
+    return state.movable & model.process.active(state.tokens)
+
+
+def fraction_hidden(state: State, hidden: Tensor) -> Tensor:
+    """float64 `[B]`: the share of each row's positions that are hidden."""
+    return hidden.sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
+
+
+def rank_among(hidden: Tensor, keys: Tensor) -> Tensor:
+    """int64 `[B, L]`: places 0, 1, ... of the hidden positions by ascending `keys`, ties from the left."""
+    largest = torch.finfo(torch.float64).max  # whatever its key, a hidden position comes before all others
+    keys = torch.nan_to_num(keys.double(), nan=largest, posinf=largest)
+    return keys.masked_fill(~hidden, torch.inf).argsort(dim=-1, stable=True).argsort(-1)
+
+
+def _at_least_one(steps: int) -> int:
+    if steps < 1:
+        raise IncompatibleError("steps", got=steps, expected="at least 1", remedy="Ask for one network call or more.")
+    return steps

@@ -9,7 +9,7 @@ import torch
 
 from discdiff.constraints.base import Constraint
 from discdiff.model import Model
-from discdiff.samplers.base import EventSampler, Level, State
+from discdiff.samplers.base import EventSampler, Level, State, hidden_in
 
 
 class FirstHitting(EventSampler):
@@ -29,7 +29,7 @@ class FirstHitting(EventSampler):
         return replace(state, extras={"mask_fraction": fraction}), levels
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
-        hidden = state.movable & model.process.active(state.tokens)
+        hidden = hidden_in(model, state)
         left = hidden.sum(-1)
         fraction = state.extras["mask_fraction"] * state.uniform("time", per_row=True) ** (1 / left.clamp(min=1))
         # The position: the r-th mask of the row, r uniform among those left.

@@ -82,6 +82,7 @@ class PredictorCorrector(Sampler):
         self.predictor = FirstHitting() if predictor is None else predictor
         self.corrector = Gibbs() if corrector is None else corrector
         self.sweeps, self.final_sweeps = sweeps, final_sweeps
+        self.takes_steps = self.predictor.takes_steps
         if isinstance(self.predictor, PredictorCorrector):
             raise IncompatibleError(
                 "PredictorCorrector",
@@ -94,10 +95,6 @@ class PredictorCorrector(Sampler):
                 raise IncompatibleError(
                     f"PredictorCorrector {name}", got=value, expected="0 or more", remedy="1 redraws each token once."
                 )
-
-    @property
-    def takes_steps(self) -> bool:
-        return self.predictor.takes_steps
 
     def check(self, model: Model, constraint: Constraint) -> None:
         self.predictor.check(model, constraint)

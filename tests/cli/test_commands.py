@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import discdiff as dd
+from discdiff.cli.options import SAMPLERS, sampler_kinds
 from tests.cli.conftest import Discdiff, Workshop
 
 
@@ -29,6 +30,33 @@ def test_sample_options(workshop: Workshop, discdiff: Discdiff) -> None:
     rows = [json.loads(line) for line in ran.out.splitlines()]
     assert [len(row["sequence"]) for row in rows] == [9, 9, 9]
     assert rows[0]["valid"] is True
+
+
+def test_sample_by_every_sampler(workshop: Workshop, discdiff: Discdiff) -> None:
+    """Each that `--help` names, and no other; the strings are the pipeline's."""
+    kinds = sampler_kinds()
+    assert sorted(kinds) == sorted(set(SAMPLERS.replace(",", "").split()) - {"or"})
+    pipe = dd.Pipeline.load(workshop.dna)
+    for name, kind in kinds.items():
+        ran = discdiff("sample", workshop.dna, "-n", "2", "--length", "5", "--sampler", name)
+        assert ran.code == 0, ran.err
+        assert ran.out.splitlines()[1::2] == pipe.sample(2, length=5, sampler=kind())
+
+
+def test_truncation(workshop: Workshop, discdiff: Discdiff) -> None:
+    """The most likely token alone, from the left: the seed decides nothing. A mass of 1 changes nothing."""
+
+    def drawn(seed: int, *words: str, command: tuple[str, ...] = ("sample",)) -> str:
+        ran = discdiff(command[0], workshop.dna, *command[1:], "-n", "3", "--seed", str(seed), *words)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    for command in (("sample",), ("infill", "NNTATAWAW")):
+        once = ("--sampler", "bisection", *(("--length", "9") if command == ("sample",) else ()))
+        for cut in (("--top-k", "1"), ("--top-p", "1e-9")):
+            assert drawn(0, *once, *cut, command=command) == drawn(1, *once, *cut, command=command)
+        assert drawn(0, *once, command=command) != drawn(1, *once, command=command)
+        assert drawn(0, *once, "--top-p", "1", command=command) == drawn(0, *once, command=command)
 
 
 def test_sample_by_label(workshop: Workshop, discdiff: Discdiff) -> None:

@@ -1,0 +1,42 @@
+"""Any-order sampling in blocks: a random order, several positions a call."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from discdiff.samplers.base import State, rank_among
+from discdiff.samplers.block_schedule import block_ends, check_blocks
+from discdiff.samplers.planned import PlannedSampler
+
+
+class AnyOrder(PlannedSampler):
+    """x_π(j) ~ p(· | x_π(≤ n_t)) for n_t < j ≤ n_{t+1}, t = 0 .. T − 1: a random order π, in T blocks.
+
+    With T at least the number of positions it is exact (and `Ordered("random")`). Else a block loses the total
+    correlation of its positions; `block_schedule.optimal_blocks` finds the sizes that lose least. Every call reveals
+    something, so the number of calls is known: `steps`, by default one a position.
+
+    Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), section 3; Chen, Cong and Li 2025.
+
+    Args:
+        blocks: "uniform", "cosine" (small blocks first), or the sizes; they must then add up to the positions to
+            reveal in each row.
+
+    Raises:
+        IncompatibleError: `blocks` is no schedule.
+    """
+
+    law = "exact at one position a call, else off by the total correlations of its blocks"
+    takes_steps = True
+
+    def __init__(self, blocks: Literal["uniform", "cosine"] | list[int] = "uniform") -> None:
+        check_blocks(blocks)
+        self.blocks = blocks
+
+    def turns(self, state: State, hidden: Tensor, steps: int | None) -> Tensor:
+        ends = block_ends(hidden.sum(-1), self.blocks, steps)
+        ranks = rank_among(hidden, state.uniform("order"))
+        return torch.searchsorted(ends.contiguous(), ranks, right=True)
