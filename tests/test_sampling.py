@@ -11,7 +11,7 @@ import torch
 from discdiff.guidance import Temperature
 from discdiff.networks import Network
 from discdiff.randomness import Keys
-from discdiff.samplers import DEFAULT_STEPS, Ancestral, FirstHitting, Ordered, State, noise_levels
+from discdiff.samplers import DEFAULT_STEPS, Ancestral, FirstHitting, GridSampler, Ordered, State, noise_levels
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from tests.cases import MODELS, SAMPLERS, SCHEDULES, build, serves
