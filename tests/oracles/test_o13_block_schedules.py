@@ -149,7 +149,7 @@ def test_named_schedules() -> None:
     counts = torch.tensor([0, 1, 2, 7, 10, 33])
     for blocks in ("uniform", "cosine"):
         for steps in (None, 1, 2, 3, 7, 40):
-            ends = block_ends(counts, blocks, steps)  # type: ignore[arg-type]
+            ends = block_ends(counts, blocks, steps)
             for n, row in zip(counts.tolist(), ends, strict=True):
                 calls = min(n, steps or n)
                 sizes = torch.diff(row, prepend=torch.zeros(1, dtype=torch.int64))
