@@ -97,14 +97,13 @@ def test_what_a_constraint_forbids_stays_out() -> None:
 
 
 def test_intersections_keep_the_cut() -> None:
-    """Truncated & Allowed: the cut of the law under both."""
-    table = torch.tensor([[True, True, False]] * 3)
-    joined = Truncated(Unconstrained(), top_k=1) & Allowed(table)
+    """Truncated & Allowed, in either order: the cut of the law under both."""
     model = build("absorbing", "conditional", network=lambda toy, states: Sure(states, token=2))
-    drawn = sample(model, 50, length=3, constraint=joined, generator=torch.Generator().manual_seed(0))
-    assert (drawn.tokens == 0).all()
-    assert isinstance(joined.untruncated, Constraint)
-    assert not isinstance(joined.untruncated, Truncated)
+    first, second = Truncated(Unconstrained(), top_k=1), Allowed(torch.tensor([[True, True, False]] * 3))
+    for joined in (first & second, second & first, first & (second & first)):
+        drawn = sample(model, 50, length=3, constraint=joined, generator=torch.Generator().manual_seed(0))
+        assert (drawn.tokens == 0).all()
+        assert not isinstance(joined.untruncated, Truncated)
 
 
 # ---- order of operations --------------------------------------------------------------------------------------------

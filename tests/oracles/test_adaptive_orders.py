@@ -17,6 +17,7 @@ from discdiff.parameterizations import Conditional
 from discdiff.processes import Absorbing
 from discdiff.randomness import Keys
 from discdiff.samplers import Confidence, EntropyBounded, Sampler, State
+from discdiff.samplers import certainty as certainties
 from discdiff.samplers.certainty import entropy, log_margin
 from discdiff.samplers.confidence import Measure
 from discdiff.samplers.entropy_bounded import within_bound
@@ -128,6 +129,19 @@ def test_certainty_is_of_the_constrained_law() -> None:
             on_step=lambda step, total, state: first.append(state) if step == 1 else None,
         )
     assert [(state.tokens[0] < 3).tolist() for state in first] == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    "sampler", [Confidence(), Confidence("sampled"), EntropyBounded(0.5)], ids=["surest", "sampled", "bound"]
+)
+def test_memory_in_parts(monkeypatch: pytest.MonkeyPatch, sampler: Sampler) -> None:
+    """Marginals read one position at a time say the same as all at once."""
+    model, runs = build("absorbing", "conditional", network=wrong), []
+    for chunk in (1 << 24, 1, 7):
+        monkeypatch.setattr(certainties, "CHUNK", chunk)
+        runs.append(sample(model, 50, length=3, sampler=sampler, generator=Keys(0, torch.arange(50))).tokens)
+    assert torch.equal(runs[0], runs[1])
+    assert torch.equal(runs[0], runs[2])
 
 
 # ---- laws -----------------------------------------------------------------------------------------------------------
