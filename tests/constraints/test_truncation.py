@@ -289,22 +289,6 @@ def test_every_model(process: str, parameterization: str, sampler: str) -> None:
 
 
 def test_other_constraints_are_refused() -> None:
-    class Language(Constraint):
-        """No set per position."""
-
-        def given(self, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-            raise NotImplementedError
-
-        def log_marginals(self, prediction: Prediction, where: Positions) -> torch.Tensor:
-            raise NotImplementedError
-
-        def draw(
-            self, prediction: Prediction, where: Positions, u: torch.Tensor, *, tilt: torch.Tensor | None = None
-        ) -> torch.Tensor:
-            raise NotImplementedError
-
-        def index(self, rows: torch.Tensor) -> Constraint:
-            raise NotImplementedError
-
+    language = type("Language", (Constraint,), dict.fromkeys(Constraint.__abstractmethods__))
     with pytest.raises(IncompatibleError, match="got a constraint of kind Language, expected sets of tokens"):
-        Truncated(Language(), top_k=2)
+        Truncated(language(), top_k=2)
