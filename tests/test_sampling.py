@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from discdiff.constraints import Clamp
 from discdiff.guidance import Temperature
 from discdiff.networks import Network
 from discdiff.randomness import Keys
@@ -182,3 +183,17 @@ def test_temperature_passes_the_model_through() -> None:
     cooled = Temperature(model, 0.7)
     for name in ("process", "schedule", "time_conditioned", "dtype", "device"):
         assert getattr(cooled, name) == getattr(model, name)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_rows_where_all_is_given(sampler: str) -> None:
+    """They come back as they are, without a network call, alone or beside a row that is free."""
+    model, made = build("absorbing", "conditional"), SAMPLERS[sampler].make()
+    tokens = torch.tensor([[0, 1, 2], [0, 0, 0]])
+    given = torch.tensor([[True] * 3, [False] * 3])
+    for rows in (torch.tensor([0]), torch.tensor([0, 1])):
+        constraint = Clamp(tokens[rows], given[rows])
+        drawn = sample(model, len(rows), sampler=made, constraint=constraint, generator=Keys(0, rows))
+        assert drawn.tokens[0].tolist() == [0, 1, 2]
+        assert drawn.calls is not None
+        assert [bool(count) for count in drawn.calls] == [False, True][: len(rows)]

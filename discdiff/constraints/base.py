@@ -116,6 +116,8 @@ class PositionWise(Constraint):
     def __and__(self, other: Constraint) -> Constraint:
         from discdiff.constraints.both import Both
 
+        if other.untruncated is not other:
+            return other & self  # a truncation is of both together
         return Both(self, other) if isinstance(other, PositionWise) else super().__and__(other)
 
 

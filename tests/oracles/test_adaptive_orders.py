@@ -17,6 +17,7 @@ from discdiff.parameterizations import Conditional
 from discdiff.processes import Absorbing
 from discdiff.randomness import Keys
 from discdiff.samplers import Confidence, EntropyBounded, Sampler, State
+from discdiff.samplers import certainty as certainties
 from discdiff.samplers.certainty import entropy, log_margin
 from discdiff.samplers.confidence import Measure
 from discdiff.samplers.entropy_bounded import within_bound
@@ -25,6 +26,7 @@ from discdiff.schedules import LogLinear
 from tests.cases import build
 from tests.forced import every, forced, law
 from tests.laws import divergence
+from tests.oracles.test_o13_block_schedules import REPEATED_BIT
 from tests.toy_networks import Tabulated, Wrong
 from tests.toys import (
     DENSE,
@@ -129,6 +131,19 @@ def test_certainty_is_of_the_constrained_law() -> None:
     assert [(state.tokens[0] < 3).tolist() for state in first] == [[True, False], [False, True]]
 
 
+@pytest.mark.parametrize(
+    "sampler", [Confidence(), Confidence("sampled"), EntropyBounded(0.5)], ids=["surest", "sampled", "bound"]
+)
+def test_memory_in_parts(monkeypatch: pytest.MonkeyPatch, sampler: Sampler) -> None:
+    """Marginals read one position at a time say the same as all at once."""
+    model, runs = build("absorbing", "conditional", network=wrong), []
+    for chunk in (1 << 24, 1, 7):
+        monkeypatch.setattr(certainties, "CHUNK", chunk)
+        runs.append(sample(model, 50, length=3, sampler=sampler, generator=Keys(0, torch.arange(50))).tokens)
+    assert torch.equal(runs[0], runs[1])
+    assert torch.equal(runs[0], runs[2])
+
+
 # ---- laws -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("sampler", "steps"),
@@ -181,11 +196,11 @@ def test_sampled_confidence_is_not_exact() -> None:
     assert chi_square(counts_of(drawn.tokens, 3), expected) > P_VALUE
 
 
-@pytest.mark.parametrize("toy", ["dense3x3", "repeat3x3", "parity2x4", "near-independent3x3"])
+@pytest.mark.parametrize("toy", ["dense3x3", "repeat3x3", "parity2x4", "near-independent3x3", "bit"])
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.7, 1.5])
 def test_entropy_bound_bounds_the_error(gamma: float, toy: str) -> None:
     """KL(p0 ‖ sampler) ≤ γ E[calls]; 0 at γ = 0. It takes fewer calls as γ grows: one at last."""
-    table = TOYS[toy]
+    table = REPEATED_BIT if toy == "bit" else TOYS[toy]
     model = build("absorbing", "conditional", toy=table)
     course = forced(model, EntropyBounded(gamma), every(table))
     calls = float((course.calls * table.probabilities).sum())

@@ -10,13 +10,18 @@ import pytest
 import torch
 
 from discdiff.errors import IncompatibleError
+from discdiff.model import Diffusion
+from discdiff.networks.markov import sparse_chain
+from discdiff.parameterizations import Conditional
+from discdiff.processes import Absorbing
 from discdiff.randomness import Keys
 from discdiff.samplers import AnyOrder, block_cost, information_curve, optimal_blocks
 from discdiff.samplers.block_schedule import block_ends
 from discdiff.sampling import sample
+from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
 from tests.cases import build
-from tests.forced import laws_by_order, mean_divergence
+from tests.forced import forced, laws_by_order, mean_divergence
 from tests.laws import divergence
 from tests.toys import DENSE, P_VALUE, TOYS, Array, Toy, caught_error, chi_square, counts_of, dense
 
@@ -110,6 +115,22 @@ def test_real_sampler_in_blocks() -> None:
         assert chi_square(counts_of(drawn.tokens, 3), mixture) > P_VALUE
         assert drawn.calls is not None
         assert (drawn.calls == 2).all()
+
+
+@pytest.mark.parametrize("blocks", ["uniform", "cosine"])
+def test_rows_of_several_lengths(blocks: str) -> None:
+    """Each row its own blocks: n positions take min(n, steps) calls; given positions take none."""
+    network = sparse_chain(3, 4, successors=3)
+    model = Diffusion(network, Absorbing(3), LogLinear(), Conditional())
+    lengths = torch.arange(1, 10)
+    tokens = torch.zeros(9, 9, dtype=torch.int64)
+    for steps in (1, 4, 20):
+        made = AnyOrder(blocks)  # type: ignore[arg-type]
+        assert forced(model, made, tokens, lengths=lengths, steps=steps).calls.tolist() == [
+            min(n, steps) for n in range(1, 10)
+        ]
+    known = torch.arange(9) < torch.arange(9)[:, None]
+    assert forced(model, AnyOrder(), tokens, known=known, steps=4).calls.tolist() == [4] * 6 + [3, 2, 1]
 
 
 # ---- the schedule that costs least ----------------------------------------------------------------------------------
