@@ -1,6 +1,7 @@
 """Samplers, one file each. A sampler decides which positions may move, and when; constraints act in the draw of x0."""
 
 from discdiff.samplers.ancestral import Ancestral
+from discdiff.samplers.argmax import Argmax
 from discdiff.samplers.base import (
     DEFAULT_STEPS,
     EventSampler,
@@ -15,10 +16,16 @@ from discdiff.samplers.first_hitting import FirstHitting
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
+from discdiff.samplers.remasking import Remasking
+from discdiff.samplers.runge_kutta import RungeKutta2
+from discdiff.samplers.tau_leaping import TauLeaping
+from discdiff.samplers.trapezoidal import Trapezoidal
+from discdiff.samplers.uniformization import Uniformization
 
 __all__ = [
     "DEFAULT_STEPS",
     "Ancestral",
+    "Argmax",
     "Corrector",
     "Euler",
     "EventSampler",
@@ -28,7 +35,12 @@ __all__ = [
     "Level",
     "Ordered",
     "PredictorCorrector",
+    "Remasking",
+    "RungeKutta2",
     "Sampler",
     "State",
+    "TauLeaping",
+    "Trapezoidal",
+    "Uniformization",
     "noise_levels",
 ]

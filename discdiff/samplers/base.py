@@ -166,7 +166,7 @@ class GridSampler(Sampler):
         return True
 
     def check(self, model: Model, constraint: Constraint) -> None:
-        if constraint.restricts_draws and not _draws_clean(model):
+        if constraint.restricts_draws and not has_denoiser(model):
             raise IncompatibleError(
                 "Constraint on the draw of x0",
                 got="a score network off the absorbing process",
@@ -175,12 +175,11 @@ class GridSampler(Sampler):
             )
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        count = DEFAULT_STEPS if steps is None else steps
-        if count < 1:
-            raise IncompatibleError(
-                "steps", got=count, expected="at least 1", remedy="Ask for one network call or more."
-            )
-        return state, noise_levels(model.schedule, count)
+        return state, self.levels(model.schedule, check_steps(steps))
+
+    def levels(self, schedule: Schedule, steps: int) -> list[Level]:
+        """The intervals to go through in `steps` network calls."""
+        return noise_levels(schedule, steps)
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, model.dtype)
@@ -212,7 +211,16 @@ class GridSampler(Sampler):
         """
 
 
-def _draws_clean(model: Model) -> bool:
+def check_steps(steps: int | None) -> int:
+    """A number of steps, the default where none is given, or an error."""
+    count = DEFAULT_STEPS if steps is None else steps
+    if count < 1:
+        raise IncompatibleError("steps", got=count, expected="at least 1", remedy="Ask for one network call or more.")
+    return count
+
+
+def has_denoiser(model: Model) -> bool:
+    """Whether a model's predictions can be read as a denoiser at any noise."""
     tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
     return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).has_denoiser
 
