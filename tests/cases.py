@@ -50,12 +50,22 @@ class LossCase:
 
 @dataclass(frozen=True)
 class SamplerCase:
-    """A sampler, whether its law is the model's exactly, the processes that it is for, whether it calls more often."""
+    """A sampler, whether its law is the model's exactly, and what it is for.
+
+    Attributes:
+        corrects: its number of calls isn't that of steps or tokens.
+        calls: network calls of a step, but for the last.
+        random: whether two runs differ.
+        needs_denoiser: it is not for score networks off the absorbing process.
+    """
 
     make: Callable[[], Sampler]
     exact: bool
     absorbing_only: bool
     corrects: bool = False
+    calls: int = 1
+    needs_denoiser: bool = False
+    random: bool = True
 
 
 PROCESSES: dict[str, ProcessCase] = {
@@ -81,6 +91,17 @@ LOSSES: dict[str, LossCase] = {
 SAMPLERS: dict[str, SamplerCase] = {
     "ancestral": SamplerCase(samplers.Ancestral, exact=False, absorbing_only=False),
     "euler": SamplerCase(samplers.Euler, exact=False, absorbing_only=False),
+    "tau_leaping": SamplerCase(samplers.TauLeaping, exact=False, absorbing_only=False),
+    "trapezoidal": SamplerCase(samplers.Trapezoidal, exact=False, absorbing_only=False, calls=2),
+    "runge_kutta": SamplerCase(samplers.RungeKutta2, exact=False, absorbing_only=False, calls=2),
+    "remasking": SamplerCase(samplers.Remasking, exact=False, absorbing_only=True, corrects=True),
+    "remasking_by_confidence": SamplerCase(
+        lambda: samplers.Remasking("confidence", 0.5), exact=False, absorbing_only=True, corrects=True
+    ),
+    "argmax": SamplerCase(samplers.Argmax, exact=False, absorbing_only=True, random=False),
+    "uniformization": SamplerCase(
+        samplers.Uniformization, exact=False, absorbing_only=False, corrects=True, needs_denoiser=True
+    ),
     "first_hitting": SamplerCase(samplers.FirstHitting, exact=True, absorbing_only=True),
     "ordered": SamplerCase(samplers.Ordered, exact=True, absorbing_only=True),
     "left_to_right": SamplerCase(lambda: samplers.Ordered("left_to_right"), exact=True, absorbing_only=True),
@@ -148,6 +169,11 @@ NO_DENOISER = {("uniform", "score")}
 def serves(case: LossCase | SamplerCase, process: str) -> bool:
     """Whether a loss or sampler is for this process."""
     return PROCESSES[process].masked or not case.absorbing_only
+
+
+def runs(case: SamplerCase, process: str, parameterization: str) -> bool:
+    """Whether a sampler is for models of this process and parameterisation."""
+    return serves(case, process) and not (case.needs_denoiser and (process, parameterization) in NO_DENOISER)
 
 
 def build(

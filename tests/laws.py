@@ -11,8 +11,9 @@ from torch import Tensor
 
 from discdiff.model import Model
 from discdiff.networks.base import Context
-from discdiff.prediction import positions_of
-from discdiff.samplers import GridSampler, Level, noise_levels
+from discdiff.prediction import Prediction, positions_of
+from discdiff.samplers import GridSampler, Level, RungeKutta2, Trapezoidal
+from discdiff.samplers.trapezoidal import TwoLeaps
 from tests.toys import Array, Integers, Toy, every_sequence
 
 Given = Mapping[int, int]
@@ -20,16 +21,51 @@ Given = Mapping[int, int]
 
 
 def step_matrix(model: Model, sampler: GridSampler, level: Level, length: int, given: Given | None = None) -> Array:
-    """p(next state | state) of one step, `[S^L, S^L]`, from the sampler's per-position kernel."""
+    """p(next state | state) of one step, `[S^L, S^L]`, from the sampler's per-position kernels."""
+    if isinstance(level, TwoLeaps):
+        return two_leap_matrix(model, sampler, level, length, given)
     states = torch.from_numpy(every_sequence(model.process.num_states, length))
     sigma, sigma_next = (torch.full((len(states), 1), v, dtype=model.dtype) for v in (level.sigma, level.sigma_next))
     prediction = model.predict(states, sigma, context(given, states))
-    kernel = sampler.kernel(prediction, level, sigma_next, None).double().numpy()
+    return product(sampler.kernel(prediction, level, sigma_next, None), states, given)
+
+
+def product(kernel: Tensor, states: Tensor, given: Given | None) -> Array:
+    """The joint law of positions that move independently by `kernel` `[N, L, S]`: `[N, S^L]`."""
+    factors = kernel.double().numpy()
     joint = np.ones((len(states), 1))
-    for i in range(length):
-        rows = np.eye(kernel.shape[-1])[states[:, i]] if given and i in given else kernel[:, i]
+    for i in range(states.shape[1]):
+        rows = np.eye(factors.shape[-1])[states[:, i]] if given and i in given else factors[:, i]
         joint = (joint[:, :, None] * rows[:, None, :]).reshape(len(states), -1)
     return joint
+
+
+def two_leap_matrix(
+    model: Model, sampler: GridSampler, level: TwoLeaps, length: int, given: Given | None = None
+) -> Array:
+    """The same for a step of two evaluations: a sum over every state in the middle that the first leap can reach."""
+    first = step_matrix(model, sampler, level.first, length, given)
+    count = len(first)
+    start, middle = np.nonzero(first)
+    states = torch.from_numpy(every_sequence(model.process.num_states, length))
+    x, y = states[start], states[middle]
+    one, two = (
+        model.predict(tokens, torch.full((len(tokens), 1), at.sigma, dtype=model.dtype), context(given, tokens))
+        for tokens, at in ((x, level.first), (y, level.second))
+    )
+    joint = product(second_kernel(sampler, one, two, level), y if isinstance(sampler, Trapezoidal) else x, given)
+    matrix = np.zeros((count, joint.shape[1]))
+    np.add.at(matrix, start, first[start, middle][:, None] * joint)
+    return matrix
+
+
+def second_kernel(sampler: GridSampler, first: Prediction, second: Prediction, level: TwoLeaps) -> Tensor:
+    """The second leap's law of each position, `[N, L, S]`."""
+    if isinstance(sampler, Trapezoidal):
+        return sampler.combine(first, second).posterior(torch.tensor(level.sigma_next, dtype=first.sigma.dtype))
+    assert isinstance(sampler, RungeKutta2)
+    where = positions_of(torch.ones_like(first.tokens, dtype=torch.bool))
+    return sampler.second_kernel(first, second, level, where).reshape(*first.tokens.shape, -1)
 
 
 def context(given: Given | None, states: Tensor) -> Context:
@@ -62,7 +98,7 @@ def grid_law(
 ) -> Array:
     """The law of what a grid sampler returns, over all S^L states."""
     law = prior_law(model, length, given) if start is None else start
-    for level in noise_levels(model.schedule, steps):
+    for level in sampler.levels(model.schedule, steps):
         law = law @ step_matrix(model, sampler, level, length, given)
     return law
 

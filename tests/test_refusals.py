@@ -34,6 +34,7 @@ from tests.cases import (
     SAMPLERS,
     build,
     exact,
+    runs,
     serves,
 )
 from tests.toy_networks import Single
@@ -82,14 +83,14 @@ def test_samplers_and_constraints(process: str, parameterization: str, sampler: 
     steps = 2 if made.takes_steps else None
     needed = CONSTRAINTS[constraint].needs_denoiser and (process, parameterization) in NO_DENOISER
 
-    def run() -> Sequences:
+    def draw() -> Sequences:
         return sample(model, 2, length=3, sampler=made, steps=steps, constraint=limit, generator=draws())
 
-    if serves(SAMPLERS[sampler], process) and not needed:
-        assert run().tokens.shape == (2, 3)
+    if runs(SAMPLERS[sampler], process, parameterization) and not needed:
+        assert draw().tokens.shape == (2, 3)
     else:
         with pytest.raises(IncompatibleError, match=IN_WORDS):
-            run()
+            draw()
 
 
 def test_network_of_another_size() -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 SAMPLERS = (
-    "ancestral, any_order, bisection, confidence, entropy_bounded, euler, first_hitting, ordered or predictor_corrector"
+    "ancestral, any_order, argmax, bisection, confidence, entropy_bounded, euler, first_hitting, ordered, "
+    "predictor_corrector, remasking, runge_kutta2, tau_leaping, trapezoidal or uniformization"
 )
 """For `--help`, which does not import them; a test compares."""
 

@@ -63,6 +63,9 @@ class Absorbing(RankOne):
         rate = -torch.log(torch.expm1(sigma))
         return torch.where(x == self.mask_id, rate, -torch.inf)[..., None]
 
+    def max_jump_rate(self, sigma: Tensor) -> Tensor:
+        return 1 / torch.expm1(sigma)
+
     def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
         return x0
 

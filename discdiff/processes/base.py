@@ -130,6 +130,12 @@ class Process(nn.Module, ABC):
         into = torch.einsum("...y,...vy->...v", rates, columns)
         return (into / self.content(self.likelihood(x, sigma))).log()
 
+    def max_jump_rate(self, sigma: Tensor) -> Tensor:
+        """The largest of these rates over all x and x0, same shape as `sigma`: no state of any denoiser exceeds it."""
+        x = torch.arange(self.num_states, device=sigma.device)
+        rates = [self.log_jump_rate(x, level.expand(x.shape)) for level in sigma.flatten()]
+        return torch.stack([rate[~rate.isnan()].max().exp() for rate in rates]).reshape(sigma.shape)
+
     def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
         """The destination y ≠ x of a reverse jump given x0, y ∝ Q[x,y] P_σ[y,x0]: int64."""
         rates = self.rates_into(x, dtype=sigma.dtype) * self.transition(x0, sigma)

@@ -102,6 +102,9 @@ class RankOne(Process):
         here = torch.arange(self.vocab_size, device=x.device) == x[..., None]
         return torch.where(here, kept[..., None], moved)
 
+    def max_jump_rate(self, sigma: Tensor) -> Tensor:
+        return 1 / torch.expm1(sigma) + 1 - self._pi(sigma).min()
+
     def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
         odds, pi = 1 / torch.expm1(sigma.double()), self.base_mass(x, dtype=torch.float64)
         clean = torch.where(x != x0, odds / (odds + 1 - pi), torch.zeros_like(odds))

@@ -2,6 +2,7 @@
 
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.any_order import AnyOrder
+from discdiff.samplers.argmax import Argmax
 from discdiff.samplers.base import (
     DEFAULT_STEPS,
     EventSampler,
@@ -20,11 +21,17 @@ from discdiff.samplers.first_hitting import FirstHitting
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
+from discdiff.samplers.remasking import Remasking
+from discdiff.samplers.runge_kutta import RungeKutta2
+from discdiff.samplers.tau_leaping import TauLeaping
+from discdiff.samplers.trapezoidal import Trapezoidal
+from discdiff.samplers.uniformization import Uniformization
 
 __all__ = [
     "DEFAULT_STEPS",
     "Ancestral",
     "AnyOrder",
+    "Argmax",
     "Bisection",
     "Confidence",
     "Corrector",
@@ -37,8 +44,13 @@ __all__ = [
     "Level",
     "Ordered",
     "PredictorCorrector",
+    "Remasking",
+    "RungeKutta2",
     "Sampler",
     "State",
+    "TauLeaping",
+    "Trapezoidal",
+    "Uniformization",
     "block_cost",
     "information_curve",
     "noise_levels",

@@ -161,7 +161,7 @@ class GridSampler(Sampler):
     takes_steps = True
 
     def check(self, model: Model, constraint: Constraint) -> None:
-        if constraint.restricts_draws and not _draws_clean(model):
+        if constraint.restricts_draws and not has_denoiser(model):
             raise IncompatibleError(
                 "Constraint on, or truncation of, the draw of x0",
                 got="a score network off the absorbing process",
@@ -170,7 +170,11 @@ class GridSampler(Sampler):
             )
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        return state, noise_levels(model.schedule, DEFAULT_STEPS if steps is None else _at_least_one(steps))
+        return state, self.levels(model.schedule, check_steps(steps))
+
+    def levels(self, schedule: Schedule, steps: int) -> list[Level]:
+        """The intervals to go through in `steps` network calls."""
+        return noise_levels(schedule, steps)
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, model.dtype)
@@ -202,7 +206,16 @@ class GridSampler(Sampler):
         """
 
 
-def _draws_clean(model: Model) -> bool:
+def check_steps(steps: int | None) -> int:
+    """A number of steps, the default where none is given, or an error."""
+    count = DEFAULT_STEPS if steps is None else steps
+    if count < 1:
+        raise IncompatibleError("steps", got=count, expected="at least 1", remedy="Ask for one network call or more.")
+    return count
+
+
+def has_denoiser(model: Model) -> bool:
+    """Whether a model's predictions can be read as a denoiser at any noise."""
     tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
     return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).has_denoiser
 
@@ -235,7 +248,7 @@ class EventSampler(Sampler):
             )
         whole = Level(t=1.0, s=0.0, sigma=model.schedule.ends()[1], sigma_next=0.0, noise_rate=0.0)
         most = int(hidden_in(model, state).sum(-1).max())
-        return state, [whole] * (most if steps is None else min(most, _at_least_one(steps)))
+        return state, [whole] * (most if steps is None else min(most, check_steps(steps)))
 
     def look(self, model: Model, state: State, fraction: Tensor) -> Prediction:
         """What the network says of the tokens as they are, shown mask fraction `fraction` `[B]`."""
@@ -273,9 +286,3 @@ def rank_among(hidden: Tensor, keys: Tensor) -> Tensor:
     largest = torch.finfo(torch.float64).max  # whatever its key, a hidden position comes before all others
     keys = torch.nan_to_num(keys.double(), nan=largest, posinf=largest)
     return keys.masked_fill(~hidden, torch.inf).argsort(dim=-1, stable=True).argsort(-1)
-
-
-def _at_least_one(steps: int) -> int:
-    if steps < 1:
-        raise IncompatibleError("steps", got=steps, expected="at least 1", remedy="Ask for one network call or more.")
-    return steps

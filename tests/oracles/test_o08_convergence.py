@@ -28,7 +28,7 @@ from tests.toys import (
     total_variation,
 )
 
-GRID_SAMPLERS = ["ancestral", "euler"]
+GRID_SAMPLERS = ["ancestral", "euler", "tau_leaping"]
 STEPS = [8, 16, 32, 64, 128]
 
 
@@ -54,6 +54,9 @@ def errors(sampler: GridSampler, process: str, toy: Toy, schedule: Schedule, ste
         ("uniform", "ancestral", "near-independent3x2", 2),
         ("uniform", "euler", "near-independent3x2", 2),
         ("uniform", "euler", "dense3x2", None),
+        ("absorbing", "tau_leaping", "near-independent3x2", 2),
+        ("absorbing", "tau_leaping", "repeat3x3", 1),
+        ("uniform", "tau_leaping", "near-independent3x2", 2),
     ],
 )
 def test_first_order(process: str, sampler: str, toy: str, kl_order: int | None) -> None:
@@ -83,7 +86,7 @@ def test_first_order_along_other_schedules(sampler: str, process: str, schedule:
 
 # ---- the real sampler -----------------------------------------------------------------------------------------------
 DRAWS = 200_000
-FEW_STEPS = {"Ancestral": 3, "Euler": 6}
+FEW_STEPS = {"Ancestral": 3, "Euler": 6, "TauLeaping": 4, "Trapezoidal": 5, "RungeKutta2": 5}
 """Few, so that the steps' own errors show; Euler's first are clipped, and its jumps show later."""
 SMALLEST = caught_error(DRAWS, DENSE.vocab_size**DENSE.length)
 
@@ -121,7 +124,7 @@ def test_power() -> None:
     [(*model, "log_linear") for model in MODELS]
     + [("absorbing", "conditional", "cosine"), ("uniform", "denoiser", "cosine")],
 )
-@pytest.mark.parametrize("sampler", GRID_SAMPLERS)
+@pytest.mark.parametrize("sampler", [*GRID_SAMPLERS, "trapezoidal", "runge_kutta"])
 def test_sample_follows_the_enumerated_law(sampler: str, process: str, parameterization: str, schedule: str) -> None:
     """200,000 draws in 3 or 6 steps of a wrong network; chi-square p > 1e-4, which catches 1% in total variation."""
     model = build(process, parameterization, schedule=schedule, network=wrong)
