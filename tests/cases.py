@@ -18,7 +18,7 @@ from discdiff.losses import Loss
 from discdiff.model import Diffusion
 from discdiff.networks import Network
 from discdiff.networks.exact import Exact
-from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
+from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
 from discdiff.processes import Absorbing, Process, Uniform
 from discdiff.samplers import Sampler
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
@@ -70,6 +70,7 @@ PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
     "score": Score,
     "denoiser": Denoiser,
     "conditional": Conditional,
+    "leave_one_out": LeaveOneOut,
 }
 LOSSES: dict[str, LossCase] = {
     "dse": LossCase(losses.ScoreEntropy, "time", absorbing_only=False),

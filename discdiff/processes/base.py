@@ -146,6 +146,15 @@ class Process(nn.Module, ABC):
         log_s = self.propagate(self._weights(log_p, x, sigma), sigma).log()
         return log_s.scatter(-1, x[..., None], 0.0)
 
+    def score_from_leave_one_out(self, log_loo: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """log s_y = log Σ_x0 loo(x0) P_σ[y,x0] − log Σ_x0 loo(x0) P_σ[x,x0], `[..., S]`, exactly 0 at y = x.
+
+        Args:
+            log_loo: log p(x0_i | xt without position i), `[..., V]`.
+        """
+        log_q = self.propagate(self.states(log_loo.exp()), sigma).log()
+        return (log_q - log_q.gather(-1, x[..., None])).scatter(-1, x[..., None], 0.0)
+
     def denoiser_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """log p(x0|xt) = log of (exp(−σQ) s)[x0] P_σ[x,x0], negative parts cut: `[..., V]`.
 

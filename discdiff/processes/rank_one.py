@@ -118,3 +118,9 @@ class RankOne(Process):
         spread = self._pi(log_p).log() + log_v.logsumexp(-1, keepdim=True)
         log_s = torch.logaddexp(odds.log()[..., None] + log_v, spread) - pi_x.log()[..., None]
         return log_s.scatter(-1, x[..., None], 0.0)
+
+    def score_from_leave_one_out(self, log_loo: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        # s_y = (g loo_y + π_y) / (g loo_x + π_x): positive terms only.
+        log_odds = -torch.expm1(sigma).log()[..., None]
+        log_q = torch.logaddexp(log_odds + self.states(log_loo, -torch.inf), self._pi(log_loo).log())
+        return (log_q - log_q.gather(-1, x[..., None])).scatter(-1, x[..., None], 0.0)
