@@ -171,6 +171,11 @@ class LeaveOneOutPrediction(Prediction):
         p = self.process.posterior_from_denoiser(self._normalized(where), x, sigma, self._level(sigma_next, where))
         return self._settle(p, where, log=False)
 
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        x, sigma = self._at(where)
+        log_loo = self._leave_one_out(where)
+        return self.process.elbo_rate(log_loo, x, x0[where], sigma.to(log_loo.dtype))
+
 
 class LeaveOneOut(Parameterization):
     """log p_θ(x0_i | xt without position i) = log softmax(logits), shown σ; the head has V columns.

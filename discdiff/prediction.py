@@ -163,6 +163,13 @@ class Prediction(ABC):
         x, sigma = self._at(where)
         return self.process.score_entropy(self.log_score(where), x, x0[where], sigma)
 
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        """The bound's integrand at positions that can move, per unit of σ: `[N]` nats.
+
+        Equal to `score_entropy`; in closed form where the prediction is a denoiser.
+        """
+        return self.score_entropy(x0, where)
+
     def _at(self, where: Positions | None) -> tuple[Tensor, Tensor]:
         return (self.tokens, self.sigma) if where is None else (self.tokens[where], self.sigma[where])
 
@@ -222,6 +229,11 @@ class DenoiserPrediction(Prediction):
         log_p = self._normalized(where)
         p = self.process.posterior_from_denoiser(log_p, x, sigma, self._level(sigma_next, where))
         return self._settle(p, where, log=False)
+
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        x, sigma = self._at(where)
+        log_loo = self._leave_one_out(where)
+        return self.process.elbo_rate(log_loo, x, x0[where], sigma.to(log_loo.dtype))
 
 
 class ScorePrediction(Prediction):

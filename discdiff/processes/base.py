@@ -207,6 +207,13 @@ class Process(nn.Module, ABC):
         terms = torch.where(positive, ratio * (torch.expm1(excess) - excess), log_s.exp())
         return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
 
+    def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        """The score entropy, read from the leave-one-out law `[..., V]` at positions that can move: `[...]` nats.
+
+        The continuous-time evidence bound's integrand per unit of σ.
+        """
+        return self.score_entropy(self.score_from_leave_one_out(log_loo, x, sigma), x, x0, sigma)
+
     def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
         """KL(q(· | x0) at σ ‖ π) per position, `[...]` nats; infinite on the absorbing process short of σ = ∞."""
         q = self.transition(x0, sigma)

@@ -124,3 +124,18 @@ class RankOne(Process):
         log_odds = -torch.expm1(sigma).log()[..., None]
         log_q = torch.logaddexp(log_odds + self.states(log_loo, -torch.inf), self._pi(log_loo).log())
         return (log_q - log_q.gather(-1, x[..., None])).scatter(-1, x[..., None], 0.0)
+
+    def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        # log s_y − log r_y = a_y − a_x with a_y = log (g loo_y + π_y) / (g δ_{y,x0} + π_y), formed without subtracting
+        # two scores that are nearly alike: at large σ they differ by g, and their difference is all that is left.
+        log_odds = -torch.expm1(sigma).log()[..., None]
+        log_pi, g = self._pi(log_loo).log(), log_odds.exp()
+        log_loo = self.states(log_loo, -torch.inf)
+        elsewhere = torch.nn.functional.softplus(log_odds + log_loo - log_pi)
+        missing = -torch.expm1(log_loo.gather(-1, x0[..., None]))  # 1 − loo at x0
+        pi_0 = self.base_mass(x0, dtype=log_loo.dtype)[..., None]
+        a = elsewhere.scatter(-1, x0[..., None], torch.log1p(-g * missing / (g + pi_0)))
+        excess = a - a.gather(-1, x[..., None])
+        pi_x = self.base_mass(x, dtype=log_loo.dtype)
+        terms = self.conditional_ratio(x, x0, sigma) * (torch.expm1(excess) - excess)
+        return pi_x * terms.scatter(-1, x[..., None], 0.0).sum(-1)

@@ -49,10 +49,11 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "posterior_from_denoiser": ("log_p", "x", "sigma", "sigma_next"),
     "reverse_rate": ("log_s", "x"),
     "score_entropy": ("log_s", "x", "x0", "sigma"),
+    "elbo_rate": ("log_loo", "x", "x0", "sigma"),
     "prior_kl": ("x0", "sigma"),
 }
 # At unmasked absorbing positions these are conventions (nothing moves), tested by themselves.
-CONVENTIONS = {"score_from_denoiser", "score_entropy", "log_jump_rate"}
+CONVENTIONS = {"score_from_denoiser", "score_entropy", "elbo_rate", "log_jump_rate"}
 # Methods that draw; their laws are compared below. The rest are statements, not formulas.
 DRAWS = {"corrupt", "may_move", "move", "jump"}
 STATEMENTS = {"active", "log_score_scale", "content", "states", "extra_repr", "_weights"}
