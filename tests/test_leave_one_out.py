@@ -40,8 +40,8 @@ def test_reading(process: str, parameterization: str, toy: str) -> None:
         transition = PROCESSES[process].transition(table.vocab_size, sigma)
         truth = leave_one_out(table, transition)
         # A state that cannot occur has no posterior, though it may have a leave-one-out law.
-        possible = ~np.isnan(table.denoiser(transition)).any((-1, -2))
-        open_to_all = (transition[:, : table.vocab_size] > 0).all(-1)[states.numpy()]
+        possible = np.asarray(~np.isnan(table.denoiser(transition)).any((-1, -2)))
+        open_to_all = np.asarray((transition[:, : table.vocab_size] > 0).all(-1))[states.numpy()]
         where = positions_of(torch.from_numpy(np.logical_and(possible[:, None], open_to_all)))
         prediction = model.predict(states, torch.full((len(states), 1), sigma, dtype=torch.float64))
         got = prediction.log_leave_one_out(where).exp().numpy()
@@ -102,7 +102,7 @@ def test_extremes(process: str, dtype: torch.dtype, sigma: float) -> None:
             x,
             noise,
             None,
-            lambda where, said=said: said if where is None else said[where],  # type: ignore[arg-type, misc]
+            lambda where, said=said: said if where is None else said[where],  # type: ignore[arg-type]
         )
         log_s = prediction.log_score()[..., :size]
         for reading in (log_s, prediction.log_denoiser(), prediction.log_leave_one_out()):

@@ -16,7 +16,8 @@ from discdiff.sequences import Sequences
 class CrossEntropy(TimedLoss):
     """E_{t~U[t_min,1]} E_xt Σ_i −log p(x0_i | xt): nats per sequence, but no bound on −log p(x0).
 
-    The positions are those that can move; elsewhere x0 is certain. The minimiser is the posterior denoiser. The
+    The positions are those that can move; elsewhere x0 is certain. The minimiser is the posterior denoiser; the
+    scale of a score (absorbing) is not trained. The
     reparameterised objective of multinomial diffusion (Hoogeboom et al. 2021; Zheng et al. 2023, with weights 1) and
     the objective of discrete flow matching on the mixture path (Campbell et al. 2024; Gat et al. 2024).
     """

@@ -21,7 +21,8 @@ class D3PM(Loss):
     p(x_{k−1} | x_k) = Σ_x0 p(x0_i | x_k) q(· | x_k, x0); one k a row is drawn, and its term multiplied by T. The step
     k = 1 ends at σ = 0, where the KL is the reconstruction −log p(x0 | x_1). With a = 0 and KL(q(x_T|x0) ‖ π) it is the
     bound on −log p(x0) of an ancestral sampler of T steps on the same levels; T → ∞ gives `ContinuousELBO`. Both parts
-    are least at the posterior.
+    are least at the posterior. A score on the absorbing process is read as its normalised denoiser, and its scale is
+    not trained.
 
     Austin et al. 2021 (D3PM), equations 1 and 5.
 
@@ -63,11 +64,13 @@ class D3PM(Loss):
         xt = process.corrupt(sequences.tokens, sigma, generator=generator)
         prediction = model.predict(xt, sigma, context_of(sequences))
         where = positions_of(process.active(xt) & ~sequences.padding)
-        said = prediction.posterior(sigma_next, where)
-        now, later = (level.expand(xt.shape)[where].to(said.dtype) for level in (sigma, sigma_next))
-        terms = self.steps * kl(process.bridge(xt[where], sequences.tokens[where], now, later), said)
+        log_p = prediction.log_denoiser(where)
+        now, later = (level.expand(xt.shape)[where].to(log_p.dtype) for level in (sigma, sigma_next))
+        x, x0 = xt[where], sequences.tokens[where]
+        said = process.posterior_from_denoiser(log_p, x, now, later)
+        terms = self.steps * kl(process.bridge(x, x0, now, later), said)
         if self.auxiliary > 0:
-            terms = terms + self.auxiliary * prediction.nll(sequences.tokens, where)
+            terms = terms - self.auxiliary * log_p.gather(-1, x0[:, None])[:, 0]
         return sum_rows(terms, where[0], len(sequences))
 
     def __repr__(self) -> str:
