@@ -10,7 +10,7 @@ from discdiff.losses.generalized_kl import GeneralizedKL
 from discdiff.losses.implicit_score_entropy import ImplicitScoreEntropy
 from discdiff.losses.masked import MaskFractionCrossEntropy, TimeCrossEntropy
 from discdiff.losses.score_entropy import ScoreEntropy
-from discdiff.losses.timed import TimedLoss
+from discdiff.losses.timed import TimedLoss, adapted_times
 from discdiff.losses.times import PiecewiseTimes, TimeSampling, UniformTimes, fit_times
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "TimeSampling",
     "TimedLoss",
     "UniformTimes",
+    "adapted_times",
     "fit_times",
 ]

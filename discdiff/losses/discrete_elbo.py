@@ -10,6 +10,7 @@ from discdiff.losses.base import Loss, context_of, sum_rows
 from discdiff.losses.timed import needs_denoiser
 from discdiff.model import Model
 from discdiff.prediction import positions_of
+from discdiff.processes.base import exp_excess
 from discdiff.randomness import Randomness, time_points
 from discdiff.schedules import Schedule
 from discdiff.sequences import Sequences
@@ -82,4 +83,4 @@ def kl(q: Tensor, p: Tensor) -> Tensor:
     """KL(q ‖ p) of laws `[..., S]` as Σ q (e^d − 1 − d), d = log p/q: no term is negative, none cancels."""
     positive = q > 0
     d = torch.where(positive, p, 1.0).log() - torch.where(positive, q, 1.0).log()
-    return torch.where(positive, q * (torch.expm1(d) - d), p).sum(-1)
+    return torch.where(positive, q * exp_excess(d), p).sum(-1)

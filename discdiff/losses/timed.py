@@ -9,7 +9,7 @@ from torch import Tensor
 
 from discdiff.errors import IncompatibleError
 from discdiff.losses.base import Loss
-from discdiff.losses.times import Noised, TimeSampling, UniformTimes, noised
+from discdiff.losses.times import Noised, PiecewiseTimes, TimeSampling, UniformTimes, fit_times, noised
 from discdiff.model import Model
 from discdiff.randomness import Randomness
 from discdiff.sequences import Sequences
@@ -58,3 +58,16 @@ def needs_denoiser(model: Model, loss: object) -> None:
             expected="a model with a denoiser",
             remedy="Use the Denoiser parameterisation, or ScoreEntropy, which serves every model.",
         )
+
+
+@torch.no_grad()
+def adapted_times(
+    loss: TimedLoss, model: Model, sequences: Sequences, *, generator: Randomness, pieces: int = 32, floor: float = 0.1
+) -> PiecewiseTimes:
+    """The density of t at which a loss's variance is least, measured on `sequences` with the model as it stands.
+
+    Give some hundred rows for each piece; a trained model's is the one that counts. See `fit_times` for the rest.
+    """
+    draw = noised(model, sequences, UniformTimes(), generator=generator)
+    values = loss.integrand(model, sequences, draw, generator=generator)
+    return fit_times(values, draw.t[:, 0], model.schedule, pieces=pieces, floor=floor)

@@ -28,6 +28,16 @@ def check_vocab_size(vocab_size: int) -> int:
     return vocab_size
 
 
+def exp_excess(d: Tensor) -> Tensor:
+    """e^d − 1 − d ≥ 0, with all its digits where d is small: there the difference of `expm1` and d has none left."""
+    near = d.abs() < 0.1
+    small = torch.where(near, d, torch.zeros_like(d))
+    series = torch.ones_like(d)
+    for n in range(9, 2, -1):
+        series = 1 + small / n * series
+    return torch.where(near, small.square() / 2 * series, torch.expm1(d) - d)
+
+
 class Process(nn.Module, ABC):
     """dp/dσ = Q p for each position independently; `P_σ = exp(σQ)`, columns sum to 1.
 
@@ -204,7 +214,7 @@ class Process(nn.Module, ABC):
         positive = ratio > 0
         # r (e^d − 1 − d) with d = log s − log r: at large σ, s and r are nearly 1, and their difference is the loss.
         excess = torch.where(positive, log_s - torch.where(positive, ratio, 1.0).log(), 0.0)
-        terms = torch.where(positive, ratio * (torch.expm1(excess) - excess), log_s.exp())
+        terms = torch.where(positive, ratio * exp_excess(excess), log_s.exp())
         return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
 
     def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from discdiff.processes.base import Process
+from discdiff.processes.base import Process, exp_excess
 from discdiff.randomness import Randomness, categorical, uniform
 
 
@@ -137,5 +137,5 @@ class RankOne(Process):
         a = elsewhere.scatter(-1, x0[..., None], torch.log1p(-g * missing / (g + pi_0)))
         excess = a - a.gather(-1, x[..., None])
         pi_x = self.base_mass(x, dtype=log_loo.dtype)
-        terms = self.conditional_ratio(x, x0, sigma) * (torch.expm1(excess) - excess)
+        terms = self.conditional_ratio(x, x0, sigma) * exp_excess(excess)
         return pi_x * terms.scatter(-1, x[..., None], 0.0).sum(-1)
