@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from discdiff.model import Diffusion
     from discdiff.networks import Context, Network
     from discdiff.networks.transformer import Transformer
-    from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
+    from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
     from discdiff.pipeline import Pipeline
     from discdiff.processes import Absorbing, Process, Uniform
     from discdiff.randomness import Keys
@@ -35,7 +35,7 @@ else:
         "model": ("Diffusion",),
         "networks": ("Context", "Network"),
         "networks.transformer": ("Transformer",),
-        "parameterizations": ("Conditional", "Denoiser", "Parameterization", "Score"),
+        "parameterizations": ("Conditional", "Denoiser", "LeaveOneOut", "Parameterization", "Score"),
         "pipeline": ("Pipeline",),
         "processes": ("Absorbing", "Process", "Uniform"),
         "randomness": ("Keys",),
@@ -74,6 +74,7 @@ __all__ = [
     "Geometric",
     "IncompatibleError",
     "Keys",
+    "LeaveOneOut",
     "LogLinear",
     "Network",
     "Parameterization",

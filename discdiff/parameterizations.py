@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -117,3 +118,87 @@ class Conditional(Denoiser):
                 expected="a process whose tokens show if they are noise, such as Absorbing",
                 remedy="Use Denoiser or Score with this process.",
             )
+
+
+class LeaveOneOutPrediction(Prediction):
+    """Native form: the leave-one-out law; the posterior is ∝ p(x0_i | xt_{−i}) · P_σ[xt_i, x0].
+
+    No `DenoiserPrediction`: what takes a posterior does not take this. MATH.md section 3; Schiff et al. 2024 (UDLM).
+
+    Args:
+        log_loo: gives `[N, V]` (or `[B, L, V]`) unnormalised log probabilities for positions.
+        calls: gives the evaluations of each row so far.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        tokens: Tensor,
+        sigma: Tensor,
+        frozen: Tensor | None,
+        *,
+        log_loo: Callable[[Positions | None], Tensor],
+        calls: Callable[[], Tensor],
+    ) -> None:
+        super().__init__(process, tokens, sigma, frozen)
+        self._log_loo, self._calls = log_loo, calls
+
+    @property
+    def calls(self) -> Tensor:
+        return self._calls()
+
+    def _normalized(self, where: Positions | None) -> Tensor:
+        """log p(x0_i | xt) before frozen positions are settled."""
+        x, sigma = self._at(where)
+        log_loo = self._log_loo(where)
+        like = self.process.content(self.process.likelihood(x, sigma.to(log_loo.dtype)))
+        return self.process.restrict(log_loo + like.log(), x).log_softmax(-1)
+
+    def log_denoiser(self, where: Positions | None = None) -> Tensor:
+        return self._settle(self._normalized(where), where, log=True)
+
+    def _leave_one_out(self, where: Positions | None) -> Tensor:
+        return self._log_loo(where).log_softmax(-1)
+
+    def log_score(self, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        log_loo = self._leave_one_out(where)
+        log_s = self.process.score_from_leave_one_out(log_loo, x, sigma.to(log_loo.dtype))
+        return self._settle(self._convention(log_s, x), where, log=True)
+
+    def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
+        x, sigma = self._at(where)
+        p = self.process.posterior_from_denoiser(self._normalized(where), x, sigma, self._level(sigma_next, where))
+        return self._settle(p, where, log=False)
+
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        x, sigma = self._at(where)
+        log_loo = self._leave_one_out(where)
+        return self.process.elbo_rate(log_loo, x, x0[where], sigma.to(log_loo.dtype))
+
+
+class LeaveOneOut(Parameterization):
+    """log p_θ(x0_i | xt without position i) = log softmax(logits), shown σ; the head has V columns.
+
+    The posterior ∝ leave-one-out · P_σ[xt_i, x0] is formed here, at the border (MATH.md section 3). What a network
+    learns when its softmax is put in the place of x0 in q(x_s | xt, x0): D3PM's and UDLM's plug-in, Austin et al. 2021,
+    equation 4; Schiff et al. 2024. At an unmasked position of the absorbing process the logits have no effect.
+    """
+
+    def num_outputs(self, process: Process) -> int:
+        return process.vocab_size
+
+    def predict(
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
+    ) -> Prediction:
+        return LeaveOneOutPrediction(
+            process, tokens, sigma, frozen, log_loo=logits, calls=lambda: logits.evaluated.long()
+        )
+
+    def encode(self, prediction: Prediction) -> Tensor:
+        log_p = prediction.log_denoiser()
+        process = prediction.process
+        like = process.content(process.likelihood(prediction.tokens, prediction.sigma.to(log_p.dtype)))
+        # Where xt_i rules out some x0 the posterior is all that is known, and all that `predict` will need.
+        known = (like > 0).all(-1, keepdim=True)
+        return torch.where(known, log_p - like.log(), log_p)

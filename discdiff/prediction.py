@@ -113,6 +113,39 @@ class Prediction(ABC):
     def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
         """p(x_s,i = · | xt), `[N, S]` or `[B, L, S]`, for the noise level `sigma_next` (`[B, 1]` or `[B, L]`)."""
 
+    def log_leave_one_out(self, where: Positions | None = None) -> Tensor:
+        """log p(x0_i | xt without position i), normalised: `[N, V]` at `where`, or `[B, L, V]`.
+
+        ∝ the posterior over P_σ[xt_i, x0]. Equal to the denoiser at a masked position. Where x0 can be read off xt_i,
+        as at an unmasked position of the absorbing process, it is no function of the posterior.
+
+        Raises:
+            IncompatibleError: a position asked for, not frozen, could not have come from every token.
+        """
+        x, sigma = self._at(where)
+        impossible = self.process.content(self.process.likelihood(x, sigma)).eq(0).any(-1)
+        if self.frozen is not None:
+            impossible = impossible & ~(self.frozen if where is None else self.frozen[where])
+        if bool(impossible.any()):
+            raise IncompatibleError(
+                "Leave-one-out reading",
+                got=f"{int(impossible.sum())} positions whose own token rules out some x0",
+                expected="positions that could have come from any token: on Absorbing, masked ones",
+                remedy="Mask the positions again and predict anew.",
+            )
+        return self._settle(self._leave_one_out(where), where, log=True)
+
+    def _leave_one_out(self, where: Positions | None) -> Tensor:
+        x, sigma = self._at(where)
+        log_p = self.log_denoiser(where)
+        like = self.process.content(self.process.likelihood(x, sigma.to(log_p.dtype)))
+        return (log_p - like.log()).log_softmax(-1)
+
+    def _convention(self, log_s: Tensor, x: Tensor) -> Tensor:
+        """log s with −∞ off the diagonal at positions that no reverse rate moves."""
+        still = torch.full_like(log_s, -torch.inf).scatter(-1, x[..., None], 0.0)
+        return torch.where(self.process.active(x)[..., None], log_s, still)
+
     def nll(self, x0: Tensor, where: Positions) -> Tensor:
         """−log p(x0_i | xt) at `where`: `[N]` nats. `x0` is int64 `[B, L]`."""
         return -self.log_denoiser(where).gather(-1, x0[where][:, None])[:, 0]
@@ -129,6 +162,13 @@ class Prediction(ABC):
         """The denoising score entropy at `where`, per unit of σ: `[N]` nats."""
         x, sigma = self._at(where)
         return self.process.score_entropy(self.log_score(where), x, x0[where], sigma)
+
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        """The bound's integrand at positions that can move, per unit of σ: `[N]` nats.
+
+        Equal to `score_entropy`; in closed form where the prediction is a denoiser.
+        """
+        return self.score_entropy(x0, where)
 
     def _at(self, where: Positions | None) -> tuple[Tensor, Tensor]:
         return (self.tokens, self.sigma) if where is None else (self.tokens[where], self.sigma[where])
@@ -190,6 +230,11 @@ class DenoiserPrediction(Prediction):
         p = self.process.posterior_from_denoiser(log_p, x, sigma, self._level(sigma_next, where))
         return self._settle(p, where, log=False)
 
+    def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
+        x, sigma = self._at(where)
+        log_loo = self._leave_one_out(where)
+        return self.process.elbo_rate(log_loo, x, x0[where], sigma.to(log_loo.dtype))
+
 
 class ScorePrediction(Prediction):
     """Native form: the log concrete score.
@@ -220,9 +265,7 @@ class ScorePrediction(Prediction):
     def log_score(self, where: Positions | None = None) -> Tensor:
         x = self._at(where)[0]
         log_s = self._log_s(where).scatter(-1, x[..., None], 0.0)
-        still = torch.full_like(log_s, -torch.inf).scatter(-1, x[..., None], 0.0)
-        log_s = torch.where(self.process.active(x)[..., None], log_s, still)
-        return self._settle(log_s, where, log=True)
+        return self._settle(self._convention(log_s, x), where, log=True)
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         x, sigma = self._at(where)

@@ -18,7 +18,7 @@ from discdiff.losses import Loss
 from discdiff.model import Diffusion
 from discdiff.networks import Network
 from discdiff.networks.exact import Exact
-from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
+from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
 from discdiff.processes import Absorbing, Process, Uniform
 from discdiff.samplers import Sampler
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
@@ -44,8 +44,9 @@ class LossCase:
     """A loss, what its first random number picks, and the processes that it is for."""
 
     make: Callable[[], Loss]
-    over: Literal["time", "fraction", "count"]
+    over: Literal["time", "fraction", "count", "step"]
     absorbing_only: bool
+    needs_denoiser: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,20 @@ PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
     "score": Score,
     "denoiser": Denoiser,
     "conditional": Conditional,
+    "leave_one_out": LeaveOneOut,
 }
 LOSSES: dict[str, LossCase] = {
     "dse": LossCase(losses.ScoreEntropy, "time", absorbing_only=False),
     "t_dce": LossCase(losses.TimeCrossEntropy, "time", absorbing_only=True),
     "lambda_dce": LossCase(losses.MaskFractionCrossEntropy, "fraction", absorbing_only=True),
     "k_dce": LossCase(losses.AnyOrder, "count", absorbing_only=True),
+    "elbo": LossCase(losses.ContinuousELBO, "time", absorbing_only=False),
+    "ise": LossCase(losses.ImplicitScoreEntropy, "time", absorbing_only=False),
+    "ise_sampled": LossCase(lambda: losses.ImplicitScoreEntropy(neighbors=2), "time", absorbing_only=False),
+    "csm": LossCase(losses.ConcreteScoreMatching, "time", absorbing_only=False),
+    "d3pm": LossCase(lambda: losses.D3PM(steps=4, auxiliary=0.1), "step", absorbing_only=False, needs_denoiser=True),
+    "cross_entropy": LossCase(losses.CrossEntropy, "time", absorbing_only=False, needs_denoiser=True),
+    "generalized_kl": LossCase(losses.GeneralizedKL, "time", absorbing_only=False, needs_denoiser=True),
 }
 SAMPLERS: dict[str, SamplerCase] = {
     "ancestral": SamplerCase(samplers.Ancestral, exact=False, absorbing_only=False),
@@ -166,8 +175,10 @@ NO_DENOISER = {("uniform", "score")}
 """Models whose denoiser reading is refused at high noise; they step from their score."""
 
 
-def serves(case: LossCase | SamplerCase, process: str) -> bool:
-    """Whether a loss or sampler is for this process."""
+def serves(case: LossCase | SamplerCase, process: str, parameterization: str = "denoiser") -> bool:
+    """Whether a loss or sampler is for this process, and for what its network says."""
+    if isinstance(case, LossCase) and case.needs_denoiser and (process, parameterization) in NO_DENOISER:
+        return False
     return PROCESSES[process].masked or not case.absorbing_only
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from discdiff.losses.base import Loss, absorbing, context_of, sum_rows
+from discdiff.losses.timed import TimedLoss
+from discdiff.losses.times import Noised
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.randomness import Randomness, time_points
@@ -27,7 +29,7 @@ def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: 
     return sum_rows(prediction.reveal_loss(sequences.tokens, where), where[0], len(sequences))
 
 
-class TimeCrossEntropy(Loss):
+class TimeCrossEntropy(TimedLoss):
     """t-DCE: ∫dt E_xt σ'(t) / (e^σ(t) − 1) Σ_masked −log p(x0_i | xt).
 
     Sample by sample equal to the score entropy of a normalised denoiser. Ou et al. 2024 (RADD), t-DCE;
@@ -37,15 +39,9 @@ class TimeCrossEntropy(Loss):
     def check(self, model: Model) -> None:
         absorbing(model, self)
 
-    def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
-        self.check(model)
-        schedule = model.schedule
-        points = time_points(len(sequences), generator=generator, device=sequences.device)
-        t = schedule.t_min + (1 - schedule.t_min) * points[:, None]
-        sigma = schedule.total_noise(t)
-        weight = ((1 - schedule.t_min) * schedule.noise_rate(t) / torch.expm1(sigma))[:, 0]
-        xt = model.process.corrupt(sequences.tokens, sigma, generator=generator)
-        values = masked_cross_entropy(model, sequences, xt, sigma.to(model.dtype))
+    def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
+        weight = draw.rate / torch.expm1(model.schedule.total_noise(draw.t))[:, 0]
+        values = masked_cross_entropy(model, sequences, draw.tokens, draw.sigma)
         return weight.to(values.dtype) * values
 
 

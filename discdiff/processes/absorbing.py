@@ -80,3 +80,7 @@ class Absorbing(RankOne):
         target = content.gather(-1, x0[..., None])[..., 0]
         entropy = content.exp().sum(-1) - log_odds.exp() * (target - log_odds + 1)
         return torch.where(x == self.mask_id, entropy, torch.zeros_like(entropy))
+
+    def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        nll = -log_loo.gather(-1, x0[..., None])[..., 0]
+        return torch.where(x == self.mask_id, nll / torch.expm1(sigma), torch.zeros_like(nll))

@@ -28,6 +28,16 @@ def check_vocab_size(vocab_size: int) -> int:
     return vocab_size
 
 
+def exp_excess(d: Tensor) -> Tensor:
+    """e^d − 1 − d ≥ 0, with all its digits where d is small: there the difference of `expm1` and d has none left."""
+    near = d.abs() < 0.1
+    small = torch.where(near, d, torch.zeros_like(d))
+    series = torch.ones_like(d)
+    for n in range(9, 2, -1):
+        series = 1 + small / n * series
+    return torch.where(near, small.square() / 2 * series, torch.expm1(d) - d)
+
+
 class Process(nn.Module, ABC):
     """dp/dσ = Q p for each position independently; `P_σ = exp(σQ)`, columns sum to 1.
 
@@ -152,6 +162,15 @@ class Process(nn.Module, ABC):
         log_s = self.propagate(self._weights(log_p, x, sigma), sigma).log()
         return log_s.scatter(-1, x[..., None], 0.0)
 
+    def score_from_leave_one_out(self, log_loo: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """log s_y = log Σ_x0 loo(x0) P_σ[y,x0] − log Σ_x0 loo(x0) P_σ[x,x0], `[..., S]`, exactly 0 at y = x.
+
+        Args:
+            log_loo: log p(x0_i | xt without position i), `[..., V]`.
+        """
+        log_q = self.propagate(self.states(log_loo.exp()), sigma).log()
+        return (log_q - log_q.gather(-1, x[..., None])).scatter(-1, x[..., None], 0.0)
+
     def denoiser_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """log p(x0|xt) = log of (exp(−σQ) s)[x0] P_σ[x,x0], negative parts cut: `[..., V]`.
 
@@ -201,8 +220,15 @@ class Process(nn.Module, ABC):
         positive = ratio > 0
         # r (e^d − 1 − d) with d = log s − log r: at large σ, s and r are nearly 1, and their difference is the loss.
         excess = torch.where(positive, log_s - torch.where(positive, ratio, 1.0).log(), 0.0)
-        terms = torch.where(positive, ratio * (torch.expm1(excess) - excess), log_s.exp())
+        terms = torch.where(positive, ratio * exp_excess(excess), log_s.exp())
         return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
+
+    def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        """The score entropy, read from the leave-one-out law `[..., V]` at positions that can move: `[...]` nats.
+
+        The continuous-time evidence bound's integrand per unit of σ.
+        """
+        return self.score_entropy(self.score_from_leave_one_out(log_loo, x, sigma), x, x0, sigma)
 
     def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
         """KL(q(· | x0) at σ ‖ π) per position, `[...]` nats; infinite on the absorbing process short of σ = ∞."""

@@ -11,7 +11,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from discdiff.processes.base import Process
+from discdiff.processes.base import Process, exp_excess
 from discdiff.randomness import Randomness, categorical, uniform
 
 
@@ -121,3 +121,24 @@ class RankOne(Process):
         spread = self._pi(log_p).log() + log_v.logsumexp(-1, keepdim=True)
         log_s = torch.logaddexp(odds.log()[..., None] + log_v, spread) - pi_x.log()[..., None]
         return log_s.scatter(-1, x[..., None], 0.0)
+
+    def score_from_leave_one_out(self, log_loo: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        # s_y = (g loo_y + π_y) / (g loo_x + π_x): positive terms only.
+        log_odds = -torch.expm1(sigma).log()[..., None]
+        log_q = torch.logaddexp(log_odds + self.states(log_loo, -torch.inf), self._pi(log_loo).log())
+        return (log_q - log_q.gather(-1, x[..., None])).scatter(-1, x[..., None], 0.0)
+
+    def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        # log s_y − log r_y = a_y − a_x with a_y = log (g loo_y + π_y) / (g δ_{y,x0} + π_y), formed without subtracting
+        # two scores that are nearly alike: at large σ they differ by g, and their difference is all that is left.
+        log_odds = -torch.expm1(sigma).log()[..., None]
+        log_pi, g = self._pi(log_loo).log(), log_odds.exp()
+        log_loo = self.states(log_loo, -torch.inf)
+        elsewhere = torch.nn.functional.softplus(log_odds + log_loo - log_pi)
+        missing = -torch.expm1(log_loo.gather(-1, x0[..., None]))  # 1 − loo at x0
+        pi_0 = self.base_mass(x0, dtype=log_loo.dtype)[..., None]
+        a = elsewhere.scatter(-1, x0[..., None], torch.log1p(-g * missing / (g + pi_0)))
+        excess = a - a.gather(-1, x[..., None])
+        pi_x = self.base_mass(x, dtype=log_loo.dtype)
+        terms = self.conditional_ratio(x, x0, sigma) * exp_excess(excess)
+        return pi_x * terms.scatter(-1, x[..., None], 0.0).sum(-1)

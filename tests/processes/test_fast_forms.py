@@ -30,8 +30,8 @@ def situations(process: Process, case_name: str) -> Iterator[Arguments]:
         noise = torch.full(x.shape, sigma, dtype=torch.float64)
         possible = PROCESSES[case_name].transition(VOCAB, sigma)[x, x0] > 0
         log_p = torch.randn(len(x), VOCAB, generator=draw, dtype=torch.float64)
-        log_p = process.restrict(log_p, x).log_softmax(-1)
-        given = {"x": x, "x0": x0, "sigma": noise, "sigma_next": noise * share, "log_p": log_p}
+        log_loo, log_p = log_p.log_softmax(-1), process.restrict(log_p, x).log_softmax(-1)
+        given = {"x": x, "x0": x0, "sigma": noise, "sigma_next": noise * share, "log_p": log_p, "log_loo": log_loo}
         kept = {name: value[possible] for name, value in given.items()}
         kept["log_s"] = process.score_from_denoiser(kept["log_p"], kept["x"], kept["sigma"])
         yield kept
@@ -43,15 +43,17 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "bridge": ("x", "x0", "sigma", "sigma_next"),
     "log_jump_rate": ("x", "sigma"),
     "score_from_denoiser": ("log_p", "x", "sigma"),
+    "score_from_leave_one_out": ("log_loo", "x", "sigma"),
     "denoiser_from_score": ("log_s", "x", "sigma"),
     "posterior_from_score": ("log_s", "x", "sigma", "sigma_next"),
     "posterior_from_denoiser": ("log_p", "x", "sigma", "sigma_next"),
     "reverse_rate": ("log_s", "x"),
     "score_entropy": ("log_s", "x", "x0", "sigma"),
+    "elbo_rate": ("log_loo", "x", "x0", "sigma"),
     "prior_kl": ("x0", "sigma"),
 }
 # At unmasked absorbing positions these are conventions (nothing moves), tested by themselves.
-CONVENTIONS = {"score_from_denoiser", "score_entropy", "log_jump_rate"}
+CONVENTIONS = {"score_from_denoiser", "score_entropy", "elbo_rate", "log_jump_rate"}
 # Methods that draw; their laws are compared below. The rest are statements, not formulas.
 DRAWS = {"corrupt", "may_move", "move", "jump"}
 STATEMENTS = {"active", "log_score_scale", "content", "states", "extra_repr", "_weights"}

@@ -1,0 +1,154 @@
+"""What each loss is least at: at the exact network its expected gradient is 0, and every other network costs more.
+
+A network is here a table, one row of logits for each noised sequence; expectations run over every x0 and xt at a fixed
+time, with probabilities from SciPy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from discdiff.losses import D3PM, ImplicitScoreEntropy, Loss, ScoreEntropy
+from discdiff.model import Diffusion
+from discdiff.networks.base import Context
+from discdiff.networks.exact import Exact
+from discdiff.parameterizations import Parameterization
+from discdiff.processes import Process
+from discdiff.schedules import LogLinear
+from discdiff.sequences import Sequences
+from tests.cases import LOSSES, MODELS, PROCESSES, build, serves
+from tests.expectations import all_noised
+from tests.scripted import corruption, scripted
+from tests.toy_networks import ToyNetwork
+from tests.toys import TOYS, Toy, every_sequence, index_of
+
+TOY = TOYS["dense3x2"]
+SCHEDULE = LogLinear(eps=1e-3, t_min=1e-3)
+EXACT_IN_MEAN = [name for name in LOSSES if LOSSES[name].over in ("time", "step") and name != "ise_sampled"]
+PLANS = [(*model, name) for model in MODELS for name in EXACT_IN_MEAN if serves(LOSSES[name], *model)]
+POINTS = [0.125, 0.6]
+"""Where in [0, 1) the loss's own uniform number falls: two times, two steps of D3PM."""
+
+
+class Table(ToyNetwork):
+    """Logits `[S^L, L, outputs]` at one noise level: those of the exact network, plus what the test adds."""
+
+    def __init__(self, toy: Toy, num_states: int, sigma: float) -> None:
+        super().__init__()
+        self.exact, self.num_states, self.sigma = Exact(torch.from_numpy(toy.joint), num_states), num_states, sigma
+        self.length = toy.length
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        self.exact.configure(process, parameterization)
+        self.num_outputs = self.exact.num_outputs
+        every = torch.from_numpy(every_sequence(self.num_states, self.length))
+        noise = torch.full((len(every), 1), self.sigma, dtype=torch.float64)
+        self.right = self.exact.hidden(every, noise, Context())
+        self.added = torch.zeros_like(self.right, requires_grad=True)
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        return (self.right + self.added)[index_of(tokens, self.num_states)]
+
+
+def sigma_at(loss: Loss, point: float) -> float:
+    if isinstance(loss, D3PM):
+        return float(loss.levels(SCHEDULE)[1 + int(point * loss.steps)])
+    return float(SCHEDULE.total_noise(torch.tensor(SCHEDULE.t_min + (1 - SCHEDULE.t_min) * point, dtype=torch.float64)))
+
+
+def table_model(process: str, parameterization: str, sigma: float) -> Diffusion:
+    return build(process, parameterization, toy=TOY, schedule=SCHEDULE, network=lambda toy, n: Table(toy, n, sigma))
+
+
+def expected(loss: Loss, process: str, model: Diffusion, point: float, sigma: float) -> Tensor:
+    """E over x0 ~ p0 and xt of the loss at one time, differentiable: float64 `[]`."""
+    case, size = PROCESSES[process], TOY.vocab_size
+    x0 = torch.from_numpy(TOY.sequences)
+    xt = all_noised(x0, size, masked=case.masked)
+    transition = torch.from_numpy(case.transition(size, sigma))
+    chance = transition[xt, x0[:, None]].prod(-1) * torch.from_numpy(TOY.probabilities)[:, None]
+    noisy, clean = xt.flatten(0, 1), x0.repeat_interleave(xt.shape[1], 0)
+    keys = scripted(
+        len(clean),
+        time=torch.full((len(clean),), point, dtype=torch.float64),
+        **corruption(noisy, clean, size, masked=case.masked),
+    )
+    return (chance.flatten() * loss(model, Sequences.full(clean), generator=keys)).sum()
+
+
+def gradient(loss: Loss, process: str, parameterization: str, point: float) -> Tensor:
+    """Of the expected loss at the exact network, with respect to every logit."""
+    sigma = sigma_at(loss, point)
+    model = table_model(process, parameterization, sigma)
+    assert isinstance(model.network, Table)
+    (found,) = torch.autograd.grad(expected(loss, process, model, point, sigma), model.network.added)
+    return found
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("process", "parameterization", "name"), PLANS)
+def test_exact_network_is_the_minimum(process: str, parameterization: str, name: str, point: float) -> None:
+    """Every entry of the gradient below 1e-10; each of five random changes of the logits raises the loss."""
+    loss = LOSSES[name].make()
+    assert float(gradient(loss, process, parameterization, point).abs().max()) < 1e-10
+    sigma = sigma_at(loss, point)
+    model = table_model(process, parameterization, sigma)
+    assert isinstance(model.network, Table)
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        least = float(expected(loss, process, model, point, sigma))
+        for strength in (0.03, 0.1, 0.3, 1.0, 2.0):
+            change = torch.randn(model.network.added.shape, generator=draw, dtype=torch.float64)
+            model.network.added.copy_(strength * change)
+            assert float(expected(loss, process, model, point, sigma)) > least + 1e-6 * strength**2
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("process", "parameterization"), MODELS)
+def test_implicit_score_entropy_is_the_denoising_one(process: str, parameterization: str, point: float) -> None:
+    """Up to a constant that is the same for six networks: 1e-9, where the losses themselves differ by over 0.01."""
+    implicit, denoising = ImplicitScoreEntropy(), ScoreEntropy()
+    sigma = sigma_at(denoising, point)
+    model = table_model(process, parameterization, sigma)
+    assert isinstance(model.network, Table)
+    draw = torch.Generator().manual_seed(6)
+    differences, values = [], []
+    with torch.no_grad():
+        for strength in (0.0, 0.1, 0.3, 1.0, 1.5, 2.0):
+            model.network.added.copy_(
+                strength * torch.randn(model.network.added.shape, generator=draw, dtype=torch.float64)
+            )
+            one, two = (float(expected(loss, process, model, point, sigma)) for loss in (implicit, denoising))
+            differences.append(one - two)
+            values.append(two)
+    assert np.ptp(values) > 0.01
+    assert np.ptp(differences) < 1e-9
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_drawn_neighbours_are_unbiased(process: str) -> None:
+    """Over every draw of one neighbour, on a grid of uniform numbers: the sum over all of them, row by row, to 1%.
+
+    A neighbour's share of the grid of 200 × 200 numbers is off by at most one in 200 a cut.
+    """
+    grid = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    u, v = (part.reshape(-1, 1) for part in torch.meshgrid(grid, grid, indexing="ij"))
+    sigma = sigma_at(ScoreEntropy(), 0.6)
+    model = table_model(process, "denoiser", sigma)
+    x0 = torch.tensor([[0, 2]])
+    xt = torch.tensor([[1, 2]]) if not PROCESSES[process].masked else torch.tensor([[0, 2]])
+    script = corruption(xt, x0, TOY.vocab_size, masked=PROCESSES[process].masked)
+    script["time"] = torch.full((1,), 0.6, dtype=torch.float64)
+    with torch.no_grad():
+        whole = float(ImplicitScoreEntropy()(model, Sequences.full(x0), generator=scripted(1, **script)))
+        many = {key: value.expand(len(u), *value.shape[1:]) for key, value in script.items()}
+        draws = ImplicitScoreEntropy(neighbors=1)(
+            model,
+            Sequences.full(x0.expand(len(u), -1)),
+            generator=scripted(len(u), **many, neighbor_position=u, neighbor_state=v),
+        )
+    assert float(draws.std()) > 0.1
+    assert float(draws.mean()) == pytest.approx(whole, rel=0.01)
