@@ -118,3 +118,10 @@ class RankOne(Process):
         spread = self._pi(log_p).log() + log_v.logsumexp(-1, keepdim=True)
         log_s = torch.logaddexp(odds.log()[..., None] + log_v, spread) - pi_x.log()[..., None]
         return log_s.scatter(-1, x[..., None], 0.0)
+
+    def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        # q(x0) = π (1 + d) with d = α (1 − π)/π, and q(y) = π_y (1 − α) elsewhere; log1p keeps the digits of small α.
+        pi, alpha = self.base_mass(x0, dtype=sigma.dtype), torch.exp(-sigma)
+        high = alpha * (1 - pi) / pi
+        rest = (1 - pi) * torch.special.xlog1py(1 - alpha, -alpha)
+        return torch.where(pi > 0, pi * (1 + high) * torch.log1p(high) + rest, torch.inf)
