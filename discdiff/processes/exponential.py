@@ -38,7 +38,8 @@ class Exponential:
         self.generator, self.reachable = generator, reachable
         self.exit_rate = float(-generator.diagonal().min())
         self.eigen = _symmetrized(generator, stationary)
-        self.fastest_rate = float(-self.eigen[1][0]) if self.eigen else 2 * self.exit_rate
+        values = self.eigen[1] if self.eigen else torch.linalg.eigvals(generator)
+        self.fastest_rate = float(values.abs().max())
         self._cache: dict[tuple[float, ...], Tensor] = {}
 
     def __call__(self, sigma: Tensor) -> Tensor:
