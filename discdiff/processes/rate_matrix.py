@@ -126,14 +126,23 @@ class RateMatrix(Kept, Process):
         levels, index = sigma.double().unique(return_inverse=True)
         shape = torch.broadcast_shapes(p.shape[:-1], sigma.shape)
         flat, index = p.expand(*shape, -1).reshape(-1, self.num_states).double(), index.expand(shape).reshape(-1)
-        order = index.argsort(stable=True)
-        counts = torch.bincount(index, minlength=len(levels)).tolist()
-        parts = []
-        for level, part in zip(levels.split(1), flat[order].split(counts), strict=True):
-            matrix = self.exponential(level) if float(level) >= 0 else self.exponential.inverse(-level)
-            parts.append(part @ matrix[0].T)
-        moved = torch.cat(parts)[order.argsort()] if parts else flat
+        if len(levels) == 1:
+            moved = flat @ self._either_sign(levels)[0].T
+        elif len(flat) * self.num_states**2 <= ENTRIES:  # a matrix for each position
+            moved = (self._either_sign(levels)[index] @ flat[..., None])[..., 0]
+        else:
+            order = index.argsort(stable=True)
+            parts = flat[order].split(torch.bincount(index, minlength=len(levels)).tolist())
+            each = [part @ self._either_sign(s)[0].T for s, part in zip(levels.split(1), parts, strict=True)]
+            moved = torch.cat(each)[order.argsort()]
         return moved.reshape(*shape, self.num_states).to(p.dtype)
+
+    def _either_sign(self, levels: Tensor) -> Tensor:
+        """exp(σQ), `[U, S, S]`, for levels of which some may be negative."""
+        if not bool((levels < 0).any()):
+            return self.exponential(levels)
+        forward = self.exponential(levels.clamp(min=0))
+        return torch.where((levels < 0)[:, None, None], self.exponential.inverse((-levels).clamp(min=0)), forward)
 
     def restrict(self, logits: Tensor, x: Tensor) -> Tensor:
         return torch.where(self.exponential.reachable[x], logits, -torch.inf)
