@@ -46,7 +46,7 @@ def test_even_in_its_coordinate(schedule: str, grid: str, steps: int) -> None:
 
 @pytest.mark.parametrize("grid", COORDINATES)
 def test_never_below_the_smallest_time(grid: str) -> None:
-    levels = noise_levels(LogLinear(t_min=0.1), 50, grid)  # type: ignore[arg-type]
+    levels = noise_levels(LogLinear(t_min=0.1), 100, grid)  # type: ignore[arg-type]
     assert levels[-1].t == pytest.approx(0.1, rel=1e-9)
 
 

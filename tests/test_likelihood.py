@@ -142,7 +142,11 @@ def test_unbiased_and_honest(process: str, parameterization: str, schedule: str)
 
     300 copies of 9 sequences x 4 samples: a bias of 5 standard errors of their mean, 0.2 nats of 3, is caught.
     """
-    model = build(process, parameterization, toy=TOY, schedule=ENDS[schedule], network=lambda t, s: Wrong(t, s, 0.3))
+    # A very wrong score leaves x0 no probability in the last step where Q has fast modes: the bound is then infinite.
+    strength = 0.3 if PROCESSES[process].redraws else 0.1
+    model = build(
+        process, parameterization, toy=TOY, schedule=ENDS[schedule], network=lambda t, s: Wrong(t, s, strength)
+    )
     bound = estimate(model)
     if process == "absorbing":
         want = masked_bound(model, parameterization)
@@ -158,7 +162,7 @@ def test_unbiased_and_honest(process: str, parameterization: str, schedule: str)
     each = bound.total.reshape(COPIES, -1).numpy()
     spread = each.std(0, ddof=1) / np.sqrt(COPIES)
     assert (np.abs((each.mean(0) - want) / spread) < Z_LIMIT + 1).all()
-    assert spread.mean() < 0.12
+    assert spread.mean() < 0.15
     # Honest: mean of the squared errors against the variance between copies, which is itself known to about 5%.
     assert float(bound.standard_errors.square().mean()) > 0.85 * each.var(0, ddof=1).mean()
 

@@ -65,7 +65,7 @@ def nearest_neighbors(embedding: Tensor, neighbors: int, *, background: float = 
         )  # fmt: skip
     points = embedding.detach().double()
     distance = torch.cdist(points, points).fill_diagonal_(torch.inf)
-    nearest = distance.argsort(-1, stable=True)[:, :neighbors]
+    nearest = distance.argsort(dim=-1, stable=True)[:, :neighbors]
     linked = torch.zeros(size, size, dtype=torch.bool).scatter(-1, nearest.cpu(), True)
     return generator_of(torch.where(linked | linked.T, 1.0, float(background)))
 
