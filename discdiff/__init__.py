@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from discdiff.networks.transformer import Transformer
     from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
     from discdiff.pipeline import Pipeline
-    from discdiff.processes import Absorbing, Process, Uniform
+    from discdiff.processes import Absorbing, Hybrid, Marginal, Process, RateMatrix, Uniform
     from discdiff.randomness import Keys
     from discdiff.sampling import sample
-    from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
+    from discdiff.schedules import Cosine, CosineSquared, Geometric, Linear, LogLinear, Polynomial, Schedule
     from discdiff.sequences import Sequences
     from discdiff.training.fit import fit
 else:
@@ -37,11 +37,11 @@ else:
         "networks.transformer": ("Transformer",),
         "parameterizations": ("Conditional", "Denoiser", "LeaveOneOut", "Parameterization", "Score"),
         "pipeline": ("Pipeline",),
-        "processes": ("Absorbing", "Process", "Uniform"),
+        "processes": ("Absorbing", "Hybrid", "Marginal", "Process", "RateMatrix", "Uniform"),
         "randomness": ("Keys",),
         "samplers": (),
         "sampling": ("sample",),
-        "schedules": ("Cosine", "Geometric", "LogLinear", "Schedule"),
+        "schedules": ("Cosine", "CosineSquared", "Geometric", "Linear", "LogLinear", "Polynomial", "Schedule"),
         "sequences": ("Sequences",),
         "training": ("fit",),
     }
@@ -67,19 +67,25 @@ __all__ = [
     "Conditional",
     "Context",
     "Cosine",
+    "CosineSquared",
     "Denoiser",
     "Diffusion",
     "DiscdiffError",
     "Domain",
     "Geometric",
+    "Hybrid",
     "IncompatibleError",
     "Keys",
     "LeaveOneOut",
+    "Linear",
     "LogLinear",
+    "Marginal",
     "Network",
     "Parameterization",
     "Pipeline",
+    "Polynomial",
     "Process",
+    "RateMatrix",
     "Record",
     "Schedule",
     "Score",

@@ -17,6 +17,8 @@ from discdiff.errors import CheckpointError, ConfigError, DataError
 from discdiff.records import Record
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from discdiff.constraints import Constraint
     from discdiff.data import SequenceDataset
     from discdiff.sequences import Sequences
@@ -136,6 +138,20 @@ class Domain(ABC):
     ) -> Mapping[str, Path]:
         """Draw the domain's pictures into `folder`; maps a caption to each file."""
         return {}
+
+    def rate_matrix(self, name: str, **options: Any) -> Tensor:
+        """A rate matrix that the domain knows by name, for `RateMatrix`: Q `[V, V]`, columns summing to 0.
+
+        The order of states is that of the tokens. `discdiff.processes.constructions` has what such matrices are made of.
+
+        Args:
+            name: such as "BLOSUM62" (proteins) or "HKY85" (DNA).
+            **options: of that matrix.
+
+        Raises:
+            ConfigError: no such matrix (the message lists what is there), or an option that it does not take.
+        """
+        raise ConfigError(f"the domain {self.name!r} has no rate matrix {name!r}; it has none: give the numbers")
 
     # ---- run folders ------------------------------------------------------------------------------------------------
     def options(self) -> dict[str, Any]:

@@ -276,11 +276,12 @@ class ScorePrediction(Prediction):
                 where,
                 log=True,
             )
-        if sigma.numel() and float(sigma.max()) > INVERSION_LIMIT:
+        if sigma.numel() and float(sigma.max()) * self.process.fastest_rate > INVERSION_LIMIT:
+            limit = INVERSION_LIMIT / self.process.fastest_rate
             raise IncompatibleError(
                 "Denoiser reading of a score",
                 got=f"total noise {float(sigma.max()):.2f}",
-                expected=f"at most {INVERSION_LIMIT}, where inverting exp(σQ) does not yet magnify errors",
+                expected=f"at most {limit:.4g}, where inverting exp(σQ) does not yet magnify errors",
                 remedy="Train with the Denoiser parameterisation, or use a sampler that steps from the score.",
             )
         log_p = self.process.denoiser_from_score(self.log_score(where), x, sigma)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from discdiff import constraints, losses, samplers
@@ -19,24 +20,71 @@ from discdiff.model import Diffusion
 from discdiff.networks import Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
-from discdiff.processes import Absorbing, Process, Uniform
+from discdiff.processes import Absorbing, Hybrid, Marginal, Process, RateMatrix, Uniform
 from discdiff.samplers import Sampler
-from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
+from discdiff.schedules import Cosine, CosineSquared, Geometric, Linear, LogLinear, Polynomial, Schedule
+from tests.scripted import corruption
 from tests.toy_networks import Tabulated
-from tests.toys import DENSE, Array, Toy, absorbing_rates, transition_matrix, uniform_rates
+from tests.toys import (
+    DENSE,
+    Array,
+    Toy,
+    absorbing_rates,
+    circular_rates,
+    frequencies,
+    hybrid_law,
+    rank_one_rates,
+    reversible_rates,
+    transition_matrix,
+    uniform_rates,
+)
 
 
 @dataclass(frozen=True)
 class ProcessCase:
-    """A process and, written down independently, its rate matrix Q[y, x]."""
+    """A process and, written down independently, its rate matrix Q[y, x].
+
+    Attributes:
+        masked: noise is the mask and nothing else, so that tokens show if they are noise.
+        redraws: corrupted by an event that draws the token anew (rank one), not from exp(σQ) itself.
+    """
 
     make: Callable[[int], Process]
     rates: Callable[[int], Array]
     masked: bool
+    redraws: bool = True
 
     def transition(self, vocab_size: int, sigma: float) -> Array:
         """exp(σQ) by SciPy."""
         return transition_matrix(self.rates(vocab_size), sigma)
+
+    def fastest_rate(self, vocab_size: int) -> float:
+        """The largest |eigenvalue| of Q: exp(−σQ) magnifies errors by its exponential."""
+        return float(np.abs(np.linalg.eigvals(self.rates(vocab_size))).max())
+
+    def limit(self, num_states: int) -> Array:
+        """The stationary law of the process with this many states."""
+        vocab_size = next(v for v in (num_states, num_states - 1) if len(self.rates(v)) == num_states)
+        return self.transition(vocab_size, 60.0)[:, 0]
+
+    def script(self, xt: torch.Tensor, x0: torch.Tensor, transitions: Array) -> dict[str, torch.Tensor]:
+        """The script (`tests.scripted`) that makes `process.corrupt` turn x0 into xt, both `[B, L]`.
+
+        Args:
+            transitions: exp(σQ) of each row, `[B, S, S]`.
+        """
+        if self.masked:
+            return corruption(xt, x0, transitions.shape[-1] - 1, masked=True)
+        new, old = xt.numpy(), x0.numpy()
+        rows = np.arange(len(new))[:, None]
+        columns = transitions[rows, :, old]
+        if self.redraws:
+            columns = np.broadcast_to(self.limit(transitions.shape[-1]), columns.shape)
+        middle = (columns.cumsum(-1) - columns / 2)[rows, np.arange(new.shape[1]), new]
+        numbers = torch.from_numpy(middle)
+        if self.redraws:
+            return {"corrupt": torch.zeros_like(numbers), "corrupt_token": numbers}
+        return {"corrupt": numbers}
 
 
 @dataclass(frozen=True)
@@ -72,11 +120,26 @@ class SamplerCase:
 PROCESSES: dict[str, ProcessCase] = {
     "absorbing": ProcessCase(Absorbing, absorbing_rates, masked=True),
     "uniform": ProcessCase(Uniform, uniform_rates, masked=False),
+    "marginal": ProcessCase(
+        lambda V: Marginal(V, probabilities=frequencies(max(V, 1)).tolist()),
+        lambda V: rank_one_rates(frequencies(V)),
+        masked=False,
+    ),
+    "hybrid": ProcessCase(lambda V: Hybrid(V, 0.4), lambda V: rank_one_rates(hybrid_law(V, 0.4)), masked=False),
+    "reversible": ProcessCase(
+        lambda V: RateMatrix(V, reversible_rates(max(V, 2)).tolist()), reversible_rates, masked=False, redraws=False
+    ),
+    "circular": ProcessCase(
+        lambda V: RateMatrix(V, circular_rates(max(V, 2)).tolist()), circular_rates, masked=False, redraws=False
+    ),
 }
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "log_linear": LogLinear,
     "geometric": Geometric,
     "cosine": Cosine,
+    "cosine_squared": CosineSquared,
+    "linear": Linear,
+    "polynomial": Polynomial,
 }
 PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
     "score": Score,
@@ -169,9 +232,9 @@ CONSTRAINTS: dict[str, ConstraintCase] = {
 }
 
 # What the checks refuse: these combinations do not exist.
-REFUSED_MODELS = {("uniform", "conditional")}
+REFUSED_MODELS = {(name, "conditional") for name, case in PROCESSES.items() if not case.masked}
 MODELS = [pair for pair in itertools.product(PROCESSES, PARAMETERIZATIONS) if pair not in REFUSED_MODELS]
-NO_DENOISER = {("uniform", "score")}
+NO_DENOISER = {(name, "score") for name, case in PROCESSES.items() if not case.masked}
 """Models whose denoiser reading is refused at high noise; they step from their score."""
 
 

@@ -17,7 +17,7 @@ from discdiff.losses import D3PM, Loss
 from discdiff.model import Diffusion
 from discdiff.sequences import Sequences
 from tests.cases import LossCase, ProcessCase
-from tests.scripted import ALMOST_ONE, corruption, scripted
+from tests.scripted import ALMOST_ONE, scripted
 from tests.toys import Array, every_sequence, legendre
 
 Grid = Callable[[int], tuple[Array, Array]]
@@ -49,24 +49,24 @@ def expected_losses(
     else:  # the mask fraction is 1 − u
         sigmas = -np.log(nodes)
     vocab_size, count = model.process.vocab_size, len(nodes)
-    xt = all_noised(x0, vocab_size, masked=process.masked)
+    xt = all_noised(x0, vocab_size if process.masked else model.process.num_states, masked=process.masked)
     transitions = np.stack([process.transition(vocab_size, sigma) for sigma in sigmas])
     chance = transitions[:, xt.numpy(), x0[:, None].numpy()].prod(-1)  # [nodes, N, noised]
     rows = xt.flatten(0, 1).repeat(count, 1)
     clean = x0.repeat_interleave(xt.shape[1], 0).repeat(count, 1)
     time = torch.from_numpy(nodes).repeat_interleave(xt.shape[0] * xt.shape[1])
-    script = corruption(rows, clean, vocab_size, masked=process.masked)
+    script = process.script(rows, clean, transitions.repeat(xt.shape[0] * xt.shape[1], axis=0))
     values = call(loss, model, clean, time=time, **script).reshape(chance.shape)
     return np.asarray(np.einsum("g,gnx,gnx->n", weights, chance, values))
 
 
-def all_noised(x0: Tensor, vocab_size: int, *, masked: bool) -> Tensor:
-    """Every xt that each row of `x0` `[N, L]` can become: `[N, M, L]`."""
+def all_noised(x0: Tensor, size: int, *, masked: bool) -> Tensor:
+    """Every xt that each row of `x0` `[N, L]` can become, of `size` states, or by the mask `size`: `[N, M, L]`."""
     length = x0.shape[1]
     if not masked:
-        return torch.from_numpy(every_sequence(vocab_size, length)).expand(len(x0), -1, -1)
+        return torch.from_numpy(every_sequence(size, length)).expand(len(x0), -1, -1)
     hidden = torch.from_numpy(every_sequence(2, length)).bool()
-    return torch.where(hidden, torch.tensor(vocab_size), x0[:, None])
+    return torch.where(hidden, torch.tensor(size), x0[:, None])
 
 
 def call(loss: Loss, model: Diffusion, x0: Tensor, **script: Tensor) -> Array:

@@ -49,6 +49,7 @@ PUBLIC_TO_DOMAINS = {
     "discdiff.domain",
     "discdiff.errors",
     "discdiff.metrics",
+    "discdiff.processes.constructions",
     "discdiff.sequences",
 }
 

@@ -14,7 +14,7 @@ from discdiff.likelihood import Bound, _reconstruction, nelbo
 from discdiff.model import Diffusion
 from discdiff.networks import Context, Network
 from discdiff.randomness import Keys
-from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
+from discdiff.schedules import Cosine, CosineSquared, Geometric, Linear, LogLinear, Polynomial, Schedule
 from discdiff.sequences import Sequences
 from tests.cases import MODELS, PROCESSES, SCHEDULES, build
 from tests.scripted import corruption, scripted
@@ -64,19 +64,20 @@ def masked_bound(model: Diffusion, parameterization: str) -> Array:
     return total
 
 
-def uniform_terms(model: Diffusion, parameterization: str, points: int = 60) -> tuple[Array, Array, Array]:
-    """Uniform: ∫ dt σ' E Σ_i Σ_y Q (s − r log s + K(r)); KL(q(x_1|x0) ‖ π); E −log p(x0 | x at t_min). Each `[V^L]`."""
-    case, size, schedule = PROCESSES["uniform"], TOY.vocab_size, model.schedule
+def score_terms(model: Diffusion, process: str, parameterization: str, points: int = 60) -> tuple[Array, Array, Array]:
+    """∫ dt σ' E Σ_i Σ_y Q (s − r log s + K(r)); KL(q(x_1|x0) ‖ π); E −log p(x0 | x at t_min). Each `[V^L]`."""
+    case, content, schedule = PROCESSES[process], TOY.vocab_size, model.schedule
+    size = model.process.num_states
     x0, xt = TOY.sequences, every_sequence(size, TOY.length)
-    rates = case.rates(size) * (1 - np.eye(size))
+    rates = case.rates(content) * (1 - np.eye(size))
 
     def at(sigma: float) -> tuple[Array, Array, Array]:
-        transition, said = case.transition(size, sigma), logits(model, sigma)
+        transition, said = case.transition(content, sigma), logits(model, sigma)
         chance = transition[xt[:, None], x0[None]].prod(-1)  # [xt, x0]
         if parameterization == "score":
             score = np.exp(said)
         else:
-            ratio = transition[None, :, :] / transition[:, None, :]  # [x, y, x0]
+            ratio = transition[None, :, :content] / transition[:, None, :content]  # [x, y, x0]
             score = np.einsum("niv,niyv->niy", normalised(said), ratio[xt])
         return transition, chance, np.where(np.eye(size)[xt] > 0, 1.0, score)
 
@@ -91,11 +92,12 @@ def uniform_terms(model: Diffusion, parameterization: str, points: int = 60) -> 
             r = transition[:, clean].T[None] / transition[xt, clean[None]][..., None]  # [xt, i, y]
             terms = (rates[xt] * (s - r * np.log(s) + r * (np.log(r) - 1))).sum((-1, -2))
             diffusion[k] += weight * rate * (chance[:, k] * terms).sum()
-    last = case.transition(size, schedule.ends()[1])
-    prior = (last * np.log(last * size)).sum(0)[x0].sum(-1)
+    last = case.transition(content, schedule.ends()[1])
+    prior = (last * np.log(last / case.limit(size)[:, None])).sum(0)[x0].sum(-1)
     transition, chance, s = at(schedule.ends()[0])
     back = np.linalg.inv(transition)
     posterior = np.einsum("zy,niy->niz", back, s) * transition[xt]
+    posterior = posterior[..., :content]  # no mask in clean sequences
     posterior = np.clip(posterior, 0, None) / np.clip(posterior, 0, None).sum(-1, keepdims=True)
     picked = posterior[:, np.arange(TOY.length), x0]  # [xt, x0, i]
     reconstruction = -(chance * np.log(picked).sum(-1)).sum(0)
@@ -119,24 +121,37 @@ ENDS: dict[str, Schedule] = {
     "log_linear": LogLinear(t_min=0.05),
     "geometric": Geometric(0.05, 20.0),
     "cosine": Cosine(t_min=0.15),
+    "cosine_squared": CosineSquared(t_min=0.15),
+    "linear": Linear(t_min=0.01),
+    "polynomial": Polynomial(t_min=0.2),
 }
+# Every schedule on two processes, every process on one schedule.
+BOUNDED = [
+    (*model, schedule)
+    for model in MODELS
+    for schedule in SCHEDULES
+    if schedule == "log_linear" or model[0] in ("absorbing", "uniform")
+]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("process", "parameterization"), MODELS)
+@pytest.mark.parametrize(("process", "parameterization", "schedule"), BOUNDED)
 def test_unbiased_and_honest(process: str, parameterization: str, schedule: str) -> None:
     """A wrong network: mean within p > 1e-4 of the quadrature; the stated error is not below the true one.
 
     300 copies of 9 sequences x 4 samples: a bias of 5 standard errors of their mean, 0.2 nats of 3, is caught.
     """
-    model = build(process, parameterization, toy=TOY, schedule=ENDS[schedule], network=lambda t, s: Wrong(t, s, 0.3))
+    # A very wrong score leaves x0 no probability in the last step where Q has fast modes: the bound is then infinite.
+    strength = 0.3 if PROCESSES[process].redraws else 0.1
+    model = build(
+        process, parameterization, toy=TOY, schedule=ENDS[schedule], network=lambda t, s: Wrong(t, s, strength)
+    )
     bound = estimate(model)
     if process == "absorbing":
         want = masked_bound(model, parameterization)
         assert (bound.prior == 0).all()
         assert (bound.reconstruction == 0).all()
     else:
-        diffusion, prior, reconstruction = uniform_terms(model, parameterization)
+        diffusion, prior, reconstruction = score_terms(model, process, parameterization)
         want = diffusion + prior + reconstruction
         np.testing.assert_allclose(bound.prior[: len(X0)], prior, rtol=1e-6, atol=1e-12)
         assert abs(z_score(by_copy(bound.diffusion), diffusion.mean())) < Z_LIMIT
@@ -145,7 +160,7 @@ def test_unbiased_and_honest(process: str, parameterization: str, schedule: str)
     each = bound.total.reshape(COPIES, -1).numpy()
     spread = each.std(0, ddof=1) / np.sqrt(COPIES)
     assert (np.abs((each.mean(0) - want) / spread) < Z_LIMIT + 1).all()
-    assert spread.mean() < 0.12
+    assert spread.mean() < 0.15
     # Honest: mean of the squared errors against the variance between copies, which is itself known to about 5%.
     assert float(bound.standard_errors.square().mean()) > 0.85 * each.var(0, ddof=1).mean()
 
@@ -155,7 +170,7 @@ def test_unbiased_and_honest(process: str, parameterization: str, schedule: str)
 def test_reconstruction_at_the_real_ends(parameterization: str, schedule: str) -> None:
     """At the schedules' own t_min noise is rare: every noised sequence in turn instead of draws; 1e-9."""
     model = build("uniform", parameterization, toy=TOY, schedule=schedule, network=lambda t, s: Wrong(t, s, 0.3))
-    _, _, want = uniform_terms(model, parameterization, points=1)
+    _, _, want = score_terms(model, "uniform", parameterization, points=1)
     transition = PROCESSES["uniform"].transition(3, model.schedule.ends()[0])
     xt = torch.from_numpy(TOY.sequences).repeat(len(X0), 1)
     clean = X0.repeat_interleave(len(X0), 0)

@@ -33,7 +33,8 @@ def test_noise_increases_from_almost_nothing(make: Callable[[], Schedule]) -> No
     assert (sigma.diff() > 0).all()
     assert 0 <= float(sigma[0]) < 1e-3
     assert float(sigma[-1]) > 6.9
-    assert (make().noise_rate(T[1:]) > 0).all()
+    assert (make().noise_rate(T[1:-1]) > 0).all()
+    assert make().noise_rate(T[-1]) >= 0  # 0 for the cosine², whose α has its minimum there
 
 
 @CASES

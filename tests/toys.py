@@ -42,6 +42,45 @@ def uniform_rates(vocab_size: int) -> Array:
     return np.full((vocab_size, vocab_size), 1 / vocab_size) - np.eye(vocab_size)
 
 
+def rank_one_rates(pi: Array) -> Array:
+    """Q[y, x] = π_y − 1[x = y]."""
+    return np.tile(pi[:, None], (1, len(pi))) - np.eye(len(pi))
+
+
+def frequencies(vocab_size: int) -> Array:
+    """Unequal, all positive: token v has weight 2v + 1."""
+    weights = 2.0 * np.arange(vocab_size) + 1
+    return weights / weights.sum()
+
+
+def hybrid_law(vocab_size: int, mask_share: float) -> Array:
+    """κ on the mask, the rest spread over the tokens."""
+    return np.append(np.full(vocab_size, (1 - mask_share) / vocab_size), mask_share)
+
+
+def reversible_rates(vocab_size: int) -> Array:
+    """Exchangeabilities 1 + |x − y| times unequal frequencies: detailed balance holds."""
+    every = np.arange(vocab_size)
+    return _one_jump((1.0 + np.abs(every[:, None] - every)) * frequencies(vocab_size)[:, None])
+
+
+def circular_rates(vocab_size: int) -> Array:
+    """Each token to the next at rate x + 1, to the one before at 0.3, to any other at 0.1: no detailed balance."""
+    every = np.arange(vocab_size)
+    rates = np.full((vocab_size, vocab_size), 0.1)
+    rates[(every - 1) % vocab_size, every] = 0.3
+    rates[(every + 1) % vocab_size, every] = every + 1.0
+    return _one_jump(rates)
+
+
+def _one_jump(rates: Array) -> Array:
+    """A generator with these off-diagonal rates and one expected jump per unit of σ where Qπ = 0."""
+    rates = rates * (1 - np.eye(len(rates)))
+    rates = rates - np.diag(rates.sum(0))
+    pi = scipy.linalg.null_space(rates)[:, 0]
+    return np.asarray(rates / -(rates.diagonal() @ (pi / pi.sum())))
+
+
 def transition_matrix(rates: Array, sigma: float) -> Array:
     """P_σ = exp(σQ)."""
     return np.asarray(scipy.linalg.expm(sigma * rates))

@@ -126,6 +126,7 @@ class Experiment:
             IncompatibleError: the parts do not fit together.
         """
         process = self.process(vocab_size)
+        process.fit(rate_matrix=self.domain.rate_matrix)
         network: Callable[..., Network] = self.network
         if num_labels is not None and _takes_labels(network):
             network = functools.partial(network, num_labels=num_labels)
@@ -153,6 +154,7 @@ class Experiment:
         self._check()
         train, valid = self.read()
         model = self.build(train.vocab_size, None if train.label_names is None else len(train.label_names))
+        model.process.fit(counts=train.token_counts)
         return fit(
             model,
             train,

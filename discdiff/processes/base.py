@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -47,12 +48,28 @@ class Process(nn.Module, ABC):
         mask_id: the mask's state, or None.
         reveals_noise: whether a token shows if it is noise (absorbing). Then the denoiser is time-free, and frozen
             positions need no mark.
+        fastest_rate: largest |eigenvalue| of Q; exp(−ΔσQ) magnifies errors by exp(Δσ · fastest_rate).
     """
 
     vocab_size: int
     num_states: int
     mask_id: int | None = None
     reveals_noise: bool = False
+
+    @property
+    def fastest_rate(self) -> float:
+        return 1.0
+
+    def fit(
+        self, *, rate_matrix: Callable[..., Tensor] | None = None, counts: Callable[[], Tensor] | None = None
+    ) -> None:
+        """Fill in, once, what a process takes from its surroundings; most need nothing.
+
+        Args:
+            rate_matrix: the domain's named matrices, `Domain.rate_matrix`.
+            counts: gives how often each token occurs in the training set, `[V]`.
+        """
+        return
 
     # ---- the linear maps --------------------------------------------------------------------------------------------
     @abstractmethod
@@ -181,14 +198,15 @@ class Process(nn.Module, ABC):
     def posterior_from_score(self, log_s: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """p(x_s = y | xt) = (exp(−ΔσQ) s)[y] P_Δσ[x, y], `[..., S]` (Lou et al. 2024, Tweedie step).
 
-        An imperfect score can make entries negative; they are cut and the rest is normalised. The inverse magnifies
-        the score's errors by e^Δσ: many short steps are safe, one long step is not.
+        An imperfect score can make entries negative; they are cut and the rest is normalised. So is what it leaves on
+        a mask at σ_next = 0, where there is none. The inverse magnifies the score's errors by e^Δσ: many short steps
+        are safe, one long step is not.
 
         Raises:
             IncompatibleError: Δσ is so large that not two digits of the score would be left in its own precision.
         """
         step = (sigma - sigma_next).double()
-        longest = -math.log(100 * torch.finfo(log_s.dtype).eps)
+        longest = -math.log(100 * torch.finfo(log_s.dtype).eps) / self.fastest_rate
         if not self.reveals_noise and step.numel() and float(step.max()) > longest:
             raise IncompatibleError(
                 "Step from a score",
@@ -197,6 +215,8 @@ class Process(nn.Module, ABC):
                 remedy="Take more steps, use the LogLinear schedule, or train with Denoiser.",
             )
         p = (self.propagate(log_s.double().exp(), -step) * self.likelihood(x, step)).clamp(min=0)
+        if not self.reveals_noise and self.num_states > self.vocab_size:
+            p = torch.where((sigma_next == 0)[..., None], self.states(self.content(p)), p)
         return (p / p.sum(-1, keepdim=True)).to(log_s.dtype)
 
     def posterior_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:

@@ -142,3 +142,10 @@ class RankOne(Process):
         pi_x = self.base_mass(x, dtype=log_loo.dtype)
         terms = self.conditional_ratio(x, x0, sigma) * exp_excess(excess)
         return pi_x * terms.scatter(-1, x[..., None], 0.0).sum(-1)
+
+    def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        # q(x0) = π (1 + d) with d = α (1 − π)/π, and q(y) = π_y (1 − α) elsewhere; log1p keeps the digits of small α.
+        pi, alpha = self.base_mass(x0, dtype=sigma.dtype), torch.exp(-sigma)
+        high = alpha * (1 - pi) / pi
+        rest = (1 - pi) * torch.special.xlog1py(1 - alpha, -alpha)
+        return torch.where(pi > 0, pi * (1 + high) * torch.log1p(high) + rest, torch.inf)

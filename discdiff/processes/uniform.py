@@ -34,10 +34,3 @@ class Uniform(RankOne):
     def draw_base_except(self, x: Tensor, u: Tensor) -> Tensor:
         y = (u * (self.num_states - 1)).long().clamp(max=self.num_states - 2)
         return y + (y >= x)
-
-    def prior_kl(self, x0: Tensor, sigma: Tensor) -> Tensor:
-        # V q(x0) = 1 + (V − 1) α and V q(y) = 1 − α elsewhere; log1p keeps the digits where α is small.
-        size, alpha = self.num_states, torch.exp(-sigma)
-        high, low = (size - 1) * alpha, -alpha
-        kl = ((1 + high) * torch.log1p(high) + (size - 1) * torch.special.xlog1py(1 + low, low)) / size
-        return kl.expand(x0.shape)

@@ -17,6 +17,7 @@ from discdiff.networks.base import Context
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, categorical, index_rows, uniform
+from discdiff.samplers.grid import Grid, check_grid, grid_times
 from discdiff.schedules import Schedule
 
 DEFAULT_STEPS = 128
@@ -111,13 +112,15 @@ class Level:
         )
 
 
-def noise_levels(schedule: Schedule, steps: int) -> list[Level]:
-    """`steps` intervals, uniform in t from 1; the last one ends at σ = 0, so steps are network evaluations.
+def noise_levels(schedule: Schedule, steps: int, grid: Grid = "time") -> list[Level]:
+    """`steps` intervals from t = 1, on a grid; the last one ends at σ = 0, so steps are network evaluations.
 
-    No interval begins below t_min: with more steps than 1 / t_min they are uniform down to it.
+    No interval begins below t_min: with more steps than fit above it they are uniform down to it.
+
+    Args:
+        grid: uniform in "time", "noise" (σ) or "mask_fraction", or the times at which intervals begin.
     """
-    end = max(schedule.t_min, 1 / steps)
-    t = torch.cat([torch.linspace(1, end, steps, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+    t = torch.cat([grid_times(schedule, steps, grid), torch.zeros(1, dtype=torch.float64)])
     sigma, rate, times = schedule.total_noise(t).tolist(), schedule.noise_rate(t).tolist(), t.tolist()
     sigma[-1] = 0.0
     return [Level(times[k], times[k + 1], sigma[k], sigma[k + 1], rate[k]) for k in range(steps)]
@@ -156,9 +159,16 @@ class GridSampler(Sampler):
 
     x0 is drawn from the prediction under the constraint, then positions move given that x0. A score-form prediction
     off the absorbing process steps from `kernel` directly.
+
+    Args:
+        grid: where the steps are: uniform in "time", "noise" or "mask_fraction", or the times themselves, from 1 down.
     """
 
     takes_steps = True
+    grid: Grid = "time"
+
+    def __init__(self, grid: Grid = "time") -> None:
+        self.grid = check_grid(grid)
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if constraint.restricts_draws and not has_denoiser(model):
@@ -170,11 +180,12 @@ class GridSampler(Sampler):
             )
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        return state, self.levels(model.schedule, check_steps(steps))
+        given = DEFAULT_STEPS if isinstance(self.grid, str) else len(self.grid)
+        return state, self.levels(model.schedule, given if steps is None else check_steps(steps))
 
     def levels(self, schedule: Schedule, steps: int) -> list[Level]:
         """The intervals to go through in `steps` network calls."""
-        return noise_levels(schedule, steps)
+        return noise_levels(schedule, steps, self.grid)
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, model.dtype)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domains.letters import Gaps, Letters, OnUnknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Nomenclature of IUPAC-IUB, Nucleic Acids Res. 13:3021 (1985)
 IUPAC = {
@@ -67,6 +70,13 @@ class DNA(Letters):
         if character in "EFILPQJOXZ":
             return "a protein? use the domain 'protein'"
         return super()._remedy(character)
+
+    def rate_matrix(self, name: str, **options: Any) -> Tensor:
+        """JC69, K80 (`kappa`), HKY85 (`kappa`, `frequencies`), GTR (`exchangeabilities`, `frequencies`)."""
+        from domains.dna.rates import MODELS
+        from domains.rates import named_rates
+
+        return named_rates(self.name, MODELS, name, options)
 
     def metrics(
         self, samples: Sequence[str], *, reference: Sequence[str] | None = None, training: Sequence[str] | None = None

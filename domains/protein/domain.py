@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domains.letters import Letters
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 # IUPAC's codes for several residues; pyrrolysine and selenocysteine by the residue they stand in for
@@ -53,6 +56,12 @@ class Protein(Letters):
         if character == "*":
             return "a stop codon is accepted at the end only; on_unknown='split' cuts there"
         return super()._remedy(character)
+
+    def rate_matrix(self, name: str, **options: Any) -> Tensor:
+        """Substitution rates of Biopython's scoring matrices ("BLOSUM62", "PAM250", …); see `domains.protein.rates`."""
+        from domains.protein.rates import substitution_rates
+
+        return substitution_rates(self.letters, name, options)
 
     def metrics(
         self, samples: Sequence[str], *, reference: Sequence[str] | None = None, training: Sequence[str] | None = None

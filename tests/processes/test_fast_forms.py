@@ -56,7 +56,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
 CONVENTIONS = {"score_from_denoiser", "score_entropy", "elbo_rate", "log_jump_rate"}
 # Methods that draw; their laws are compared below. The rest are statements, not formulas.
 DRAWS = {"corrupt", "may_move", "move", "jump"}
-STATEMENTS = {"active", "log_score_scale", "content", "states", "extra_repr", "_weights"}
+STATEMENTS = {"active", "log_score_scale", "content", "states", "extra_repr", "_weights", "fit"}
 
 
 def overridden(process: Process) -> set[str]:
