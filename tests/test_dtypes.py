@@ -25,7 +25,17 @@ from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.base import Process
 from discdiff.processes.uniform import Uniform
 from discdiff.randomness import Keys
-from discdiff.samplers import Ancestral, Euler, FirstHitting, Ordered, Sampler
+from discdiff.samplers import (
+    Ancestral,
+    Argmax,
+    Euler,
+    FirstHitting,
+    Ordered,
+    PredictorCorrector,
+    Remasking,
+    Sampler,
+    TauLeaping,
+)
 from discdiff.sampling import sample
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
 from discdiff.sequences import Sequences
@@ -40,12 +50,21 @@ MODELS: list[tuple[Process, Parameterization]] = [
     (Uniform(5), Denoiser()),
 ]
 LOSSES: list[Loss] = [ScoreEntropy(), TimeCrossEntropy(), MaskFractionCrossEntropy(), AnyOrder()]
-SAMPLERS: list[Sampler] = [Ancestral(), Euler(), FirstHitting(), Ordered()]
+SAMPLERS: list[Sampler] = [
+    Ancestral(),
+    Euler(),
+    TauLeaping(),
+    FirstHitting(),
+    Ordered(),
+    Remasking(),
+    PredictorCorrector(),
+    Argmax(),
+]
 SCHEDULES: list[Schedule] = [LogLinear(), Geometric(), Cosine()]
 
 
 def only_absorbing(part: Loss | Sampler) -> bool:
-    return not isinstance(part, ScoreEntropy | Ancestral | Euler)
+    return not isinstance(part, ScoreEntropy | Ancestral | Euler | TauLeaping)
 
 
 def pairs(parts: Sequence[Loss | Sampler]) -> list[Any]:
@@ -196,8 +215,7 @@ def test_bound(process: Process, parameterization: Parameterization, mode: Mode)
 @pytest.mark.parametrize(("process", "parameterization", "sampler"), pairs(SAMPLERS))
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_samples(process: Process, parameterization: Parameterization, sampler: Sampler, mode: Mode) -> None:
-    """Clean tokens from every sampler, one network evaluation a step or a token at most."""
-    grid = isinstance(sampler, Ancestral | Euler)
+    """Clean tokens from every sampler, one network evaluation a step or a token at most, and a sweep."""
     lengths = torch.tensor([9, 4, 1, 9])
     with mode.context():
         out = sample(
@@ -205,13 +223,14 @@ def test_samples(process: Process, parameterization: Parameterization, sampler: 
             len(lengths),
             lengths=lengths,
             sampler=sampler,
-            steps=5 if grid else None,
+            steps=5 if sampler.takes_steps else None,
             generator=keys(len(lengths)),
         )
     assert int(out.tokens.min()) >= 0
     assert int(out.tokens.max()) < process.vocab_size
     assert out.calls is not None
-    assert bool((out.calls.cpu() <= (5 if grid else lengths)).all())
+    sweeps = 1 if isinstance(sampler, PredictorCorrector) else 0
+    assert bool((out.calls.cpu() <= (5 if sampler.takes_steps else (1 + sweeps) * lengths)).all())
 
 
 @pytest.mark.gpu

@@ -71,9 +71,10 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
     add(
         "--sampler",
         metavar="NAME",
-        help="ancestral, euler, first_hitting, ordered or predictor_corrector; default: the run's",
+        help="ancestral, argmax, euler, first_hitting, ordered, predictor_corrector, remasking, runge_kutta2, "
+        "tau_leaping, trapezoidal or uniformization; default: the run's",
     )
-    add("--steps", type=positive, metavar="N", help="steps of ancestral and euler; default: the run's")
+    add("--steps", type=positive, metavar="N", help="network calls, for samplers that take steps; default: the run's")
     add("--seed", type=int, default=0, metavar="N", help="sample i depends on the seed and on i alone; default 0")
     add("--temperature", type=positive_float, metavar="T", help="below 1 sharpens choices; default: the run's")
     add("--label", metavar="NAME", help="class, for a run trained with labels; default: all in turn")

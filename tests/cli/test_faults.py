@@ -44,7 +44,7 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "domains"]
         (["score", "RUN", "binary.fasta"], "binary.fasta, line 1"),
         (["score", "RUN", "garbage.fasta"], "this looks like binary data (this is no text file; check the path)"),
         (["score", "RUN", "one.fasta", "--device", "foo"], "device"),
-        (["sample", "RUN", "--sampler", "hitting"], "known: ancestral, euler, first_hitting, ordered"),
+        (["sample", "RUN", "--sampler", "hitting"], "known: ancestral, argmax, euler, first_hitting, ordered"),
         (["score", "RUN", "star.fasta"], "star.fasta, record s1, column 5: '*'"),
         (["score", "RUN", "one.fasta", "--where", "split"], "--where split: expected COLUMN=VALUE"),
         (["score", "RUN", "one.fasta", "--noise-levels", "1"], "expected an integer of at least 2"),
