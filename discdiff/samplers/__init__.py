@@ -13,6 +13,7 @@ from discdiff.samplers.base import (
 )
 from discdiff.samplers.euler import Euler
 from discdiff.samplers.first_hitting import FirstHitting
+from discdiff.samplers.forward_backward import ForwardBackward
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
@@ -30,6 +31,7 @@ __all__ = [
     "Euler",
     "EventSampler",
     "FirstHitting",
+    "ForwardBackward",
     "Gibbs",
     "GridSampler",
     "Level",

@@ -19,9 +19,7 @@ def kernel_error(sampler: GridSampler, process: str) -> float:
     states, rates = every_sequence(size, 3), case.rates(3)
     worst = 0.0
     for level in noise_levels(model.schedule, 10)[2:9:3]:
-        sigma, sigma_next = (
-            torch.full((len(states), 1), v, dtype=torch.float64) for v in (level.sigma, level.sigma_next)
-        )
+        sigma = torch.full((len(states), 1), level.sigma, dtype=torch.float64)
         kernel = sampler.kernel(model.predict(torch.from_numpy(states), sigma), level, sigma, None).numpy()
         score = DENSE.score(case.transition(3, level.sigma))
         for i, x in np.ndindex(3, len(states)):
