@@ -33,8 +33,10 @@ from discdiff.samplers import (
     Ordered,
     PredictorCorrector,
     Remasking,
+    RungeKutta2,
     Sampler,
     TauLeaping,
+    Trapezoidal,
 )
 from discdiff.sampling import sample
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
@@ -54,6 +56,8 @@ SAMPLERS: list[Sampler] = [
     Ancestral(),
     Euler(),
     TauLeaping(),
+    Trapezoidal(),
+    RungeKutta2(),
     FirstHitting(),
     Ordered(),
     Remasking(),
@@ -64,7 +68,7 @@ SCHEDULES: list[Schedule] = [LogLinear(), Geometric(), Cosine()]
 
 
 def only_absorbing(part: Loss | Sampler) -> bool:
-    return not isinstance(part, ScoreEntropy | Ancestral | Euler | TauLeaping)
+    return not isinstance(part, ScoreEntropy | Ancestral | Euler | TauLeaping | RungeKutta2)
 
 
 def pairs(parts: Sequence[Loss | Sampler]) -> list[Any]:

@@ -122,9 +122,7 @@ def test_a_sampler_within_a_sampler(good: Path) -> None:
     assert isinstance(sampler.predictor, dd.samplers.Ordered)
     assert (sampler.predictor.order, sampler.final_sweeps) == ("left_to_right", 2)
     assert isinstance(sampler.corrector, dd.samplers.Gibbs)
-    with pytest.raises(
-        dd.ConfigError, match=r"sampler.init_args.predictor.class_path: no sampler 'Orderd'. Did you mean"
-    ):
+    with pytest.raises(ConfigError, match=r"sampler.init_args.predictor.class_path: no sampler 'Orderd'. Did you mean"):
         Experiment.load(good, values=stated, overrides=["--sampling.sampler.predictor", "Orderd"])
 
 
