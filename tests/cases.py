@@ -171,6 +171,12 @@ SAMPLERS: dict[str, SamplerCase] = {
         lambda: samplers.Remasking("confidence", 0.5), exact=False, absorbing_only=True, corrects=True
     ),
     "argmax": SamplerCase(samplers.Argmax, exact=False, absorbing_only=True, random=False),
+    "forward_backward": SamplerCase(
+        lambda: samplers.PredictorCorrector(samplers.Ancestral(), samplers.ForwardBackward(0.2), sweeps=1),
+        exact=False,
+        absorbing_only=False,
+        corrects=True,
+    ),
     "uniformization": SamplerCase(
         samplers.Uniformization, exact=False, absorbing_only=False, corrects=True, needs_denoiser=True
     ),

@@ -28,13 +28,19 @@ from discdiff.processes.uniform import Uniform
 from discdiff.randomness import Keys
 from discdiff.samplers import (
     Ancestral,
+    Argmax,
     Bisection,
     Confidence,
     EntropyBounded,
     Euler,
     FirstHitting,
     Ordered,
+    PredictorCorrector,
+    Remasking,
+    RungeKutta2,
     Sampler,
+    TauLeaping,
+    Trapezoidal,
 )
 from discdiff.sampling import sample
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
@@ -59,12 +65,18 @@ SAMPLERS: list[Sampler] = [
     Bisection(),
     Confidence("margin", noise=0.1),
     EntropyBounded(),
+    TauLeaping(),
+    Trapezoidal(),
+    RungeKutta2(),
+    Remasking(),
+    PredictorCorrector(),
+    Argmax(),
 ]
 SCHEDULES: list[Schedule] = [LogLinear(), Geometric(), Cosine()]
 
 
 def only_absorbing(part: Loss | Sampler) -> bool:
-    return not isinstance(part, ScoreEntropy | Ancestral | Euler)
+    return not isinstance(part, ScoreEntropy | Ancestral | Euler | TauLeaping | RungeKutta2)
 
 
 def pairs(parts: Sequence[Loss | Sampler]) -> list[Any]:
@@ -215,8 +227,7 @@ def test_bound(process: Process, parameterization: Parameterization, mode: Mode)
 @pytest.mark.parametrize(("process", "parameterization", "sampler"), pairs(SAMPLERS))
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_samples(process: Process, parameterization: Parameterization, sampler: Sampler, mode: Mode) -> None:
-    """Clean tokens from every sampler, one network evaluation a step or a token at most."""
-    grid = isinstance(sampler, Ancestral | Euler)
+    """Clean tokens from every sampler, one network evaluation a step or a token at most, and a sweep."""
     lengths = torch.tensor([9, 4, 1, 9])
     with mode.context():
         out = sample(
@@ -224,13 +235,14 @@ def test_samples(process: Process, parameterization: Parameterization, sampler: 
             len(lengths),
             lengths=lengths,
             sampler=sampler,
-            steps=5 if grid else None,
+            steps=5 if sampler.takes_steps else None,
             generator=keys(len(lengths)),
         )
     assert int(out.tokens.min()) >= 0
     assert int(out.tokens.max()) < process.vocab_size
     assert out.calls is not None
-    assert bool((out.calls.cpu() <= (5 if grid else lengths)).all())
+    sweeps = 1 if isinstance(sampler, PredictorCorrector) else 0
+    assert bool((out.calls.cpu() <= (5 if sampler.takes_steps else (1 + sweeps) * lengths)).all())
 
 
 @pytest.mark.gpu

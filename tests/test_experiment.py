@@ -123,6 +123,19 @@ def test_overrides(overrides: list[str], expected: dict[str, Any]) -> None:
     assert read(overrides, Experiment) == expected
 
 
+def test_a_sampler_within_a_sampler(good: Path) -> None:
+    """Names within init_args are choices too, from a file or the command line."""
+    nested = {"predictor": {"class_path": "Ordered", "init_args": {"order": "left_to_right"}}, "corrector": "Gibbs"}
+    stated = {"sampling": {"sampler": {"class_path": "PredictorCorrector", "init_args": nested}}}
+    sampler = Experiment.load(good, values=stated, overrides=["--sampling.sampler.final_sweeps", "2"]).sampling.sampler
+    assert isinstance(sampler, dd.samplers.PredictorCorrector)
+    assert isinstance(sampler.predictor, dd.samplers.Ordered)
+    assert (sampler.predictor.order, sampler.final_sweeps) == ("left_to_right", 2)
+    assert isinstance(sampler.corrector, dd.samplers.Gibbs)
+    with pytest.raises(ConfigError, match=r"sampler.init_args.predictor.class_path: no sampler 'Orderd'. Did you mean"):
+        Experiment.load(good, values=stated, overrides=["--sampling.sampler.predictor", "Orderd"])
+
+
 def test_another_class_drops_the_arguments_of_the_first() -> None:
     base = {"schedule": {"class_path": "Geometric", "init_args": {"sigma_max": 3}}, "seed": 1}
     assert merge(base, {"schedule": "Cosine"}) == {"schedule": {"class_path": "Cosine"}, "seed": 1}

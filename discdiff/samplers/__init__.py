@@ -18,6 +18,7 @@ from discdiff.samplers.confidence import Confidence
 from discdiff.samplers.entropy_bounded import EntropyBounded
 from discdiff.samplers.euler import Euler
 from discdiff.samplers.first_hitting import FirstHitting
+from discdiff.samplers.forward_backward import ForwardBackward
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
@@ -39,6 +40,7 @@ __all__ = [
     "Euler",
     "EventSampler",
     "FirstHitting",
+    "ForwardBackward",
     "Gibbs",
     "GridSampler",
     "Level",

@@ -15,7 +15,7 @@ from discdiff.samplers.predictor_corrector import Corrector
 
 
 class Gibbs(Corrector):
-    """x_i ~ p_t(x_i | x_{−i}) at a random position i: leaves p_t as it is, exactly. A sweep is one move a position.
+    """x_i ~ p_t(x_i | x_{−i}) at a random position i, which leaves p_t as it is. A sweep is a move for each position.
 
     On the absorbing process i is a position that shows its token: it is masked again and drawn from the denoiser, at
     any noise, σ = 0 included. Elsewhere x0_i is drawn from the leave-one-out law, the denoiser over P_σ[x_i, x0], then

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,16 @@ from discdiff.constraints import Allowed, Clamp, Constraint, Unconstrained
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction
-from discdiff.samplers import Ancestral, Corrector, FirstHitting, Gibbs, Level, PredictorCorrector, State
+from discdiff.samplers import (
+    Ancestral,
+    Corrector,
+    FirstHitting,
+    ForwardBackward,
+    Gibbs,
+    Level,
+    PredictorCorrector,
+    State,
+)
 from discdiff.sampling import sample
 from tests.cases import PROCESSES, build
 from tests.laws import clean_part, grid_law, prior_law, step_matrix
@@ -160,12 +171,42 @@ def test_sweeps_between_steps_follow_the_enumerated_law() -> None:
     assert chi_square(counts_of(drawn.tokens, 3), law) > P_VALUE
 
 
+@pytest.mark.parametrize("process", ["absorbing", "uniform"])
+def test_forward_backward_follows_the_enumerated_law(process: str) -> None:
+    """Up by SciPy's exp(ΔσQ), back by an ancestral step, between two steps and at the end; chi-square catches 1%."""
+    model = build(process, "denoiser", network=lambda toy, states: Tabulated(Wrong(toy, states), toy.length))
+    corrector = ForwardBackward(0.2)
+    first, last = Ancestral().levels(model.schedule, 2)
+    law = prior_law(model, 3) @ step_matrix(model, Ancestral(), first, 3)
+    law = law @ up_and_back(model, corrector, process, first)
+    end, again = step_matrix(model, Ancestral(), last, 3), up_and_back(model, corrector, process, last)
+    if process == "absorbing":  # rows that the last step finds with a mask are corrected after it
+        busy = (every_sequence(4, 3) == 3).any(-1)
+        law = (law * busy) @ end @ again + (law * ~busy) @ end
+    else:
+        law = law @ end
+    law = law @ again
+    sampler = PredictorCorrector(Ancestral(), corrector, sweeps=1, final_sweeps=1)
+    drawn = sample(model, DRAWS, length=3, sampler=sampler, steps=2, generator=torch.Generator().manual_seed(3))
+    assert chi_square(counts_of(drawn.tokens, 3), clean_part(law, DENSE, model.process.num_states)) > P_VALUE
+
+
+def up_and_back(model: Model, corrector: ForwardBackward, process: str, level: Level) -> Array:
+    """The matrix of one forward-backward move, `[S^L, S^L]`."""
+    back = corrector.interval(model, level)
+    one = PROCESSES[process].transition(3, back.sigma - back.sigma_next).T
+    return np.kron(np.kron(one, one), one) @ step_matrix(model, Ancestral(), back, 3)
+
+
 def test_parts_that_do_not_fit() -> None:
     model, draws = build("uniform", "denoiser"), torch.Generator()
     with pytest.raises(IncompatibleError, match="final_sweeps=0"):
         sample(model, 2, length=3, sampler=PredictorCorrector(Ancestral()), steps=2, generator=draws)
     with pytest.raises(IncompatibleError, match="Leave steps out"):
         sample(build("absorbing", "conditional"), 2, length=3, sampler=PredictorCorrector(), steps=2, generator=draws)
+    sampler = PredictorCorrector(corrector=ForwardBackward())
+    with pytest.raises(IncompatibleError, match="got FirstHitting, expected a predictor with a grid of steps"):
+        sample(build("absorbing", "conditional"), 2, length=3, sampler=sampler, generator=draws)
     with pytest.raises(IncompatibleError, match="sweeps: got -1"):
         PredictorCorrector(sweeps=-1)
     with pytest.raises(IncompatibleError, match="corrects already"):

@@ -8,12 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from discdiff.samplers import Ancestral, Remasking, noise_levels
+from discdiff.constraints import Unconstrained
+from discdiff.samplers import Ancestral, Remasking, State, noise_levels
 from discdiff.sampling import sample
 from tests.cases import build
 from tests.laws import clean_part, grid_law, slope, step_matrix
 from tests.toy_networks import Tabulated, Wrong
-from tests.toys import DENSE, P_VALUE, TOYS, Array, chi_square, counts_of, every_sequence, total_variation
+from tests.toys import (
+    DENSE,
+    P_VALUE,
+    TOYS,
+    Z_LIMIT,
+    Array,
+    chi_square,
+    counts_of,
+    every_sequence,
+    total_variation,
+    z_score,
+)
 
 PLANS = [Remasking("cap", 0.2), Remasking("rescale", 0.3), Remasking("rescale", 1.0), Remasking("cap", 0.3, loop=0.4)]
 NAMES = ["cap", "rescale", "most", "loop"]
@@ -22,7 +34,7 @@ NAMES = ["cap", "rescale", "most", "loop"]
 def masks(law: Array, size: int, length: int) -> Array:
     """The law of which positions are masked, `[2^L]`."""
     pattern = (every_sequence(size, length) == size - 1) @ (2 ** np.arange(length))
-    return np.bincount(pattern, weights=law, minlength=2**length)
+    return np.bincount(pattern, weights=law, minlength=2**length).astype(np.float64)
 
 
 def marginal_error(sampler: Remasking) -> float:
@@ -76,3 +88,26 @@ def test_no_remasking_is_ancestral() -> None:
     for level in noise_levels(model.schedule, 6):
         one, two = (step_matrix(model, sampler, level, 3) for sampler in (Remasking("cap", 0.0), Ancestral()))
         np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+def test_confidence_rule() -> None:
+    """One step of 100,000 rows: tokens of confidence 0.9 and 0.2 are masked again as the softmax says, each to 1%."""
+    model, sampler = build("absorbing", "conditional"), Remasking("confidence", 0.5)
+    level, rows = noise_levels(model.schedule, 8)[4], 100_000
+    tokens = torch.tensor([[0, 1, 3]]).repeat(rows, 1)
+    free, zero = torch.zeros_like(tokens, dtype=torch.bool), torch.zeros(rows)
+    sure = torch.tensor([[0.9, 0.2, 1.0]], dtype=torch.float64).repeat(rows, 1)
+    generator = torch.Generator().manual_seed(5)
+    state = State(tokens, free, free, None, zero.long(), zero, generator, {"confidence": sure})
+    after = sampler.step(model, Unconstrained(), state, level)
+    alpha, later = np.exp(-level.sigma), np.exp(-level.sigma_next)
+    most = min(1.0, (1 - later) / alpha)
+    share = np.exp([-0.9, -0.2]) / np.exp([-0.9, -0.2]).sum()
+    again = np.minimum(0.5 * most * 2 * share, most)
+    reveal = (later - (1 - again.mean()) * alpha) / (1 - alpha)
+    for position, chance in ((0, again[0]), (1, again[1]), (2, 1 - reveal)):
+        masked = (after.tokens[:, position] == 3).double().numpy()
+        assert abs(z_score(masked, chance)) < Z_LIMIT
+    shown = after.tokens[:, 2] < 3
+    p = model.predict(tokens[:1], torch.ones(1, 1)).log_denoiser()[0, 2].exp()
+    assert torch.equal(after.extras["confidence"][shown, 2], p[after.tokens[shown, 2]])
