@@ -17,11 +17,20 @@ from torch import Tensor
 
 from discdiff import samplers
 from discdiff.likelihood import nelbo
-from discdiff.losses import AnyOrder, Loss, MaskFractionCrossEntropy, ScoreEntropy, TimeCrossEntropy
+from discdiff.losses import (
+    AnyOrder,
+    ConcreteScoreMatching,
+    ContinuousELBO,
+    ImplicitScoreEntropy,
+    Loss,
+    MaskFractionCrossEntropy,
+    ScoreEntropy,
+    TimeCrossEntropy,
+)
 from discdiff.losses.score_entropy import score_entropy_at
 from discdiff.model import Diffusion
 from discdiff.networks.transformer import Transformer
-from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
+from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
 from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.base import Process
 from discdiff.processes.uniform import Uniform
@@ -52,10 +61,20 @@ MODELS: list[tuple[Process, Parameterization]] = [
     (Absorbing(5), Score()),
     (Absorbing(5), Denoiser()),
     (Absorbing(5), Conditional()),
+    (Absorbing(5), LeaveOneOut()),
     (Uniform(5), Score()),
     (Uniform(5), Denoiser()),
+    (Uniform(5), LeaveOneOut()),
 ]
-LOSSES: list[Loss] = [ScoreEntropy(), TimeCrossEntropy(), MaskFractionCrossEntropy(), AnyOrder()]
+LOSSES: list[Loss] = [
+    ScoreEntropy(),
+    TimeCrossEntropy(),
+    MaskFractionCrossEntropy(),
+    AnyOrder(),
+    ContinuousELBO(),
+    ImplicitScoreEntropy(),
+    ConcreteScoreMatching(),
+]
 SAMPLERS: list[Sampler] = [
     Ancestral(),
     Euler(),
@@ -76,7 +95,9 @@ SCHEDULES: list[Schedule] = [LogLinear(), Geometric(), Cosine()]
 
 
 def only_absorbing(part: Loss | Sampler) -> bool:
-    return not isinstance(part, ScoreEntropy | Ancestral | Euler | TauLeaping | RungeKutta2)
+    if isinstance(part, Sampler):
+        return not isinstance(part, Ancestral | Euler | TauLeaping | RungeKutta2)
+    return isinstance(part, TimeCrossEntropy | MaskFractionCrossEntropy | AnyOrder)
 
 
 def pairs(parts: Sequence[Loss | Sampler]) -> list[Any]:
