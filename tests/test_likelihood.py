@@ -64,9 +64,7 @@ def masked_bound(model: Diffusion, parameterization: str) -> Array:
     return total
 
 
-def score_terms(
-    model: Diffusion, process: str, parameterization: str, points: int = 60
-) -> tuple[Array, Array, Array]:
+def score_terms(model: Diffusion, process: str, parameterization: str, points: int = 60) -> tuple[Array, Array, Array]:
     """∫ dt σ' E Σ_i Σ_y Q (s − r log s + K(r)); KL(q(x_1|x0) ‖ π); E −log p(x0 | x at t_min). Each `[V^L]`."""
     case, content, schedule = PROCESSES[process], TOY.vocab_size, model.schedule
     size = model.process.num_states

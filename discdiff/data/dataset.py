@@ -175,7 +175,9 @@ class SequenceDataset:
         """How often the model sees each of its tokens, end tokens counted: int64 `[vocab_size]`."""
         tokens, starts, sizes = self._encoded.tokens, self._encoded.starts, self._encoded.sizes
         if int(sizes.sum()) != len(tokens):  # a subset shares the tokens of the whole
-            edges = np.bincount(starts, minlength=len(tokens) + 1) - np.bincount(starts + sizes, minlength=len(tokens) + 1)
+            edges = np.bincount(starts, minlength=len(tokens) + 1) - np.bincount(
+                starts + sizes, minlength=len(tokens) + 1
+            )
             tokens = tokens[edges.cumsum()[:-1] > 0]
         counts = torch.from_numpy(np.bincount(tokens, minlength=self.vocab_size))
         if self.end_token is not None:

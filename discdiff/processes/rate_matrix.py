@@ -162,7 +162,7 @@ class RateMatrix(Kept, Process):
         pi = self.stationary(dtype=torch.float64, device=device)
         return torch.searchsorted(pi.cumsum(0), u, right=True).clamp(max=int(pi.nonzero()[-1]))
 
-    # ---- in float64, where float32 would lose transition probabilities below 1e-38 ------------------------------------
+    # ---- in float64, where float32 would lose transition probabilities below 1e-38 -----------------------------------
     def bridge(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         return super().bridge(x, x0, sigma.double(), sigma_next.double()).to(sigma.dtype)
 

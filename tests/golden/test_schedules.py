@@ -13,7 +13,7 @@ from discdiff.parameterizations import Conditional
 from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.uniform import Uniform
 from discdiff.randomness import time_points
-from discdiff.schedules import Cosine, CosineSquared, Geometric, Linear, LogLinear, Schedule
+from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
 from discdiff.sequences import Sequences
 from tests.golden.replay import Golden, Said, close, given
 

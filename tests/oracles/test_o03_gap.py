@@ -103,7 +103,7 @@ def test_reverse_generator(process: str, parameterization: str) -> None:
     """300 matrix exponentials of the library's reverse rates carry p_1 back to p_0, to TV 1e-4."""
     case, schedule = PROCESSES[process], LogLinear(eps=1e-3, t_min=1e-6)
     model = build(process, parameterization, toy=TOY, schedule=schedule)
-    size, length = model.process.num_states, TOY.length
+    _size, _length = model.process.num_states, TOY.length
     sigmas = np.geomspace(schedule.ends()[1], 1e-5, 301)
     law = TOY.noised(case.transition(TOY.vocab_size, sigmas[0]))
     for high, low in itertools.pairwise(sigmas):

@@ -74,8 +74,8 @@ def test_first_order(process: str, sampler: str, toy: str, kl_order: int | None)
         assert slope(STEPS, kl) == pytest.approx(kl_order, abs=0.1)
 
 
-# At ε = 1e-3 Euler's first step on the cosine schedule is clipped up to 1,570 steps; off the uniform process that leaves
-# an error of about ε, which no number of steps below that removes.
+# At ε = 1e-3 Euler's first step on the cosine schedule is clipped up to 1,570 steps; off the uniform process that
+# leaves an error of about ε, which no number of steps below that removes.
 OTHERS: dict[str, Schedule] = {"geometric": Geometric(), "cosine": Cosine(eps=0.05)}
 
 

@@ -107,7 +107,7 @@ def test_gradients_pass_through_propagation() -> None:
     process = RateMatrix(3, GOOD.tolist())
     p = torch.rand(2, 3, 3, dtype=torch.float64, requires_grad=True)
     for sigma in (torch.tensor([[0.3], [0.9]]), torch.tensor([[-0.2], [-0.2]])):
-        assert torch.autograd.gradcheck(lambda q, s=sigma.double(): process.propagate(q, s), (p,))
+        assert torch.autograd.gradcheck(lambda q, s=sigma: process.propagate(q, s.double()), (p,))
     log_p = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     x, noise = torch.tensor([[0, 1, 2], [2, 2, 0]]), torch.tensor([[0.3], [4.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(
@@ -188,7 +188,9 @@ def test_a_large_vocabulary_needs_no_table() -> None:
 
 # ---- stored, cast, loaded --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "made", [RateMatrix(3, GOOD.tolist()), Marginal(3, counts=[5, 3, 1]), Hybrid(3, 0.25)], ids=lambda p: type(p).__name__
+    "made",
+    [RateMatrix(3, GOOD.tolist()), Marginal(3, counts=[5, 3, 1]), Hybrid(3, 0.25)],
+    ids=lambda p: type(p).__name__,
 )
 def test_stored_and_loaded(made: dd.Process) -> None:
     """The description rebuilds the process, the state dict its numbers, in float64 whatever the model's dtype."""
