@@ -43,7 +43,7 @@ class RateMatrix(Kept, Process):
     def __init__(
         self,
         vocab_size: int,
-        rates: Sequence[Sequence[float]] | str | None = None,
+        rates: Sequence[Sequence[float]] | Tensor | str | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

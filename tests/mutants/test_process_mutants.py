@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from discdiff.losses import ScoreEntropy
 from discdiff.processes import Hybrid, Marginal, Process, RateMatrix
 from discdiff.schedules import LogLinear
 from tests.cases import PROCESSES, build
@@ -88,6 +89,6 @@ def test_one_percent_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """O2 and O5 see a rate that is off by 1%."""
     case = replace(PROCESSES["circular"], make=lambda V: Unnormalized(V, circular_rates(V).tolist()))
     monkeypatch.setitem(PROCESSES, "circular", case)
-    loss, toy = o02.ScoreEntropy(), TOYS["dense3x2"]
+    loss, toy = ScoreEntropy(), TOYS["dense3x2"]
     assert o02.error_of(loss, "circular", "denoiser", toy, LogLinear(t_min=o02.T_MIN)) > 1e-3
     assert o03.stationarity_error(build("circular", "denoiser", toy=o03.TOY), "circular", 0.5) > 1e-4

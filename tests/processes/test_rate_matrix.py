@@ -66,7 +66,7 @@ def test_entries_far_apart_keep_their_digits(sigma: float) -> None:
     term = [row[:] for row in want]
     for k in range(1, 25):
         product = [[sum(term[i][m] * exact[m][j] for m in range(6)) / k for j in range(6)] for i in range(6)]
-        term = [[Fraction(float(v)) if k > 8 else v for v in row] for row in product]
+        term = [[Fraction(float(v)) if k > 8 else Fraction(v) for v in row] for row in product]
         want = [[a + b for a, b in zip(one, two, strict=True)] for one, two in zip(want, term, strict=True)]
     truth = np.array([[float(v) for v in row] for row in want])
     got = process.likelihood(torch.arange(6), torch.full((6,), sigma, dtype=torch.float64)).numpy()
