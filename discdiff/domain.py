@@ -142,7 +142,7 @@ class Domain(ABC):
     def rate_matrix(self, name: str, **options: Any) -> Tensor:
         """A rate matrix that the domain knows by name, for `RateMatrix`: Q `[V, V]`, columns summing to 0.
 
-        The order of states is that of the tokens. `discdiff.processes.constructions` has what such matrices are made of.
+        States are in the order of tokens. `discdiff.processes.constructions` has what such matrices are made of.
 
         Args:
             name: such as "BLOSUM62" (proteins) or "HKY85" (DNA).

@@ -281,7 +281,7 @@ class ScorePrediction(Prediction):
             raise IncompatibleError(
                 "Denoiser reading of a score",
                 got=f"total noise {float(sigma.max()):.2f}",
-                expected=f"at most {limit:.4g}, where inverting exp(σQ) does not yet magnify errors",
+                expected=f"at most {limit:.1f}, where inverting exp(σQ) does not yet magnify errors",
                 remedy="Train with the Denoiser parameterisation, or use a sampler that steps from the score.",
             )
         log_p = self.process.denoiser_from_score(self.log_score(where), x, sigma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_even_in_its_coordinate(schedule: str, grid: str, steps: int) -> None:
     assert levels[-1].s == 0.0
     places = np.array([COORDINATES[grid](level) for level in levels])
     np.testing.assert_allclose(places, places[0] * np.arange(steps, 0, -1) / steps, rtol=1e-6)
-    for one, two in zip(levels, levels[1:], strict=False):
+    for one, two in itertools.pairwise(levels):
         assert (one.s, one.sigma_next) == (two.t, two.sigma)
     for level in levels:
         t = torch.tensor(level.t, dtype=torch.float64)
@@ -70,7 +71,7 @@ def test_impossible_grids(grid: list[float]) -> None:
 
 
 def test_grids_that_do_not_fit() -> None:
-    with pytest.raises(IncompatibleError, match="got 2 times down to 0.5, expected 3 times"):
+    with pytest.raises(IncompatibleError, match=r"got 2 times down to 0\.5, expected 3 times"):
         noise_levels(LogLinear(), 3, [1.0, 0.5])
     with pytest.raises(IncompatibleError, match=r"none below t_min = 0\.2"):
         noise_levels(LogLinear(t_min=0.2), 2, [1.0, 0.1])

@@ -19,7 +19,7 @@ ENTRIES = 1 << 24
 class Exponential:
     """exp(σQ) for one generator Q `[S, S]`, columns summing to 0.
 
-    Two routes. *Uniformization with squaring*, for any Q: with q the largest exit rate, A = I + Q/q is non-negative, and
+    Two routes. *Uniformization with squaring*, for any Q: A = I + Q/q ≥ 0 with q the largest exit rate, and
     exp(σQ) = (e^(−x) Σ_k x^k/k! A^k)^(2^m), x = σq/2^m ≤ 1. Every term is positive, so nothing cancels: each entry,
     however small, keeps its relative accuracy (2^m roundings), which a decomposition or a Padé form cannot promise at
     σ = 1e-6. *Eigendecomposition*, where Q is reversible, for σq > 1: D^(-1/2) Q D^(1/2) is symmetric (D = diag π), so

@@ -39,8 +39,8 @@ class Marginal(Kept, RankOne):
     def __init__(
         self,
         vocab_size: int,
-        counts: Sequence[float] | None = None,
-        probabilities: Sequence[float] | None = None,
+        counts: Sequence[float] | Tensor | None = None,
+        probabilities: Sequence[float] | Tensor | None = None,
         pseudocount: float = 1.0,
     ) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class RateMatrix(Kept, Process):
     def __init__(
         self,
         vocab_size: int,
-        rates: Sequence[Sequence[float]] | str | None = None,
+        rates: Sequence[Sequence[float]] | Tensor | str | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -162,15 +162,18 @@ class RateMatrix(Kept, Process):
         pi = self.stationary(dtype=torch.float64, device=device)
         return torch.searchsorted(pi.cumsum(0), u, right=True).clamp(max=int(pi.nonzero()[-1]))
 
-    # ---- in float64, where float32 would lose transition probabilities below 1e-38 ------------------------------------
+    # ---- in float64, where float32 would lose transition probabilities below 1e-38 -----------------------------------
     def bridge(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         return super().bridge(x, x0, sigma.double(), sigma_next.double()).to(sigma.dtype)
 
     def move(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor, u: Tensor) -> Tensor:
-        return categorical(self.bridge(x, x0, sigma.double(), sigma_next.double()), u)
+        known = x0.clamp(max=self.num_states - 1)  # a failed draw lies behind the last state, and is passed on
+        drawn = categorical(self.bridge(x, known, sigma.double(), sigma_next.double()), u)
+        return torch.where(known == x0, drawn, x0)
 
     def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
-        return super().jump(x, x0, sigma.double(), u)
+        known = x0.clamp(max=self.num_states - 1)
+        return torch.where(known == x0, super().jump(x, known, sigma.double(), u), x0)
 
     def log_jump_rate(self, x: Tensor, sigma: Tensor) -> Tensor:
         rates = self.filled(REMEDY).clone().fill_diagonal_(0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
@@ -51,7 +52,7 @@ def check_grid(grid: Grid) -> Grid:
             )
         return grid
     times = [float(t) for t in grid]
-    falling = all(a > b for a, b in zip(times, times[1:], strict=False))
+    falling = all(a > b for a, b in itertools.pairwise(times))
     if not times or not falling or not times[-1] > 0 or times[0] != 1:
         raise IncompatibleError(
             "grid", got=times[:8], expected="times that start at 1 and fall, all above 0",
