@@ -13,7 +13,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from discdiff import constraints, losses, samplers
     from discdiff.guidance import Temperature
-    from discdiff.likelihood import Bound, nelbo
+    from discdiff.likelihood import (
+        Bound,
+        Likelihood,
+        any_order_likelihood,
+        conditional_likelihood,
+        nelbo,
+        ordered_likelihood,
+    )
     from discdiff.model import Diffusion
     from discdiff.networks import Context, Network
     from discdiff.networks.transformer import Transformer
@@ -30,7 +37,14 @@ else:
     _HOMES = {
         "constraints": (),
         "guidance": ("Temperature",),
-        "likelihood": ("Bound", "nelbo"),
+        "likelihood": (
+            "Bound",
+            "Likelihood",
+            "any_order_likelihood",
+            "conditional_likelihood",
+            "nelbo",
+            "ordered_likelihood",
+        ),
         "losses": (),
         "model": ("Diffusion",),
         "networks": ("Context", "Network"),
@@ -74,6 +88,7 @@ __all__ = [
     "Geometric",
     "IncompatibleError",
     "Keys",
+    "Likelihood",
     "LogLinear",
     "Network",
     "Parameterization",
@@ -86,12 +101,15 @@ __all__ = [
     "Temperature",
     "Transformer",
     "Uniform",
+    "any_order_likelihood",
+    "conditional_likelihood",
     "constraints",
     "domain",
     "domain_names",
     "fit",
     "losses",
     "nelbo",
+    "ordered_likelihood",
     "sample",
     "samplers",
 ]

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from discdiff.guidance import Temperature
-from discdiff.likelihood import Bound, _reconstruction, nelbo
+from discdiff.likelihood import Bound, nelbo
+from discdiff.likelihood.scored import Scored
+from discdiff.likelihood.terms import reconstruction
 from discdiff.model import Diffusion
 from discdiff.networks import Context, Network
 from discdiff.randomness import Keys
@@ -63,9 +65,7 @@ def masked_bound(model: Diffusion, parameterization: str) -> Array:
     return total
 
 
-def score_terms(
-    model: Diffusion, process: str, parameterization: str, points: int = 60
-) -> tuple[Array, Array, Array]:
+def score_terms(model: Diffusion, process: str, parameterization: str, points: int = 60) -> tuple[Array, Array, Array]:
     """A process known by its rates alone; the three terms of the bound, each `[V^L]`.
 
     ∫ dt σ' E Σ_i Σ_y Q (s − r log s + K(r)); KL(q(x_1|x0) ‖ π); E −log p(x0 | x at t_min).
@@ -180,7 +180,8 @@ def test_reconstruction_at_the_real_ends(
     every = torch.from_numpy(every_sequence(model.process.num_states, TOY.length))
     xt, clean = every.repeat(len(X0), 1), X0.repeat_interleave(len(every), 0)
     monkeypatch.setattr(model.process, "corrupt", lambda x0, sigma, *, generator: xt)
-    values = _reconstruction(model, Sequences.full(clean), torch.Generator()).numpy()
+    scored = Scored.of(model, Sequences.full(clean), None, "nelbo")
+    values = reconstruction(model, scored, torch.Generator()).sum(-1).numpy()
     chance = transition[xt.numpy(), clean.numpy()].prod(-1)
     np.testing.assert_allclose((chance * values).reshape(len(X0), -1).sum(-1), want, rtol=1e-9, atol=1e-12)
 
