@@ -170,7 +170,7 @@ def _ranks(part: Scored, order: Order, generator: Randomness | None, rows: Tenso
             expected='"left_to_right", "random" or a tensor of permutations',
             remedy="Give one of these.",
         )
-    return keys.masked_fill(~part.where, torch.inf).argsort(-1, stable=True).argsort(-1)
+    return keys.masked_fill(~part.where, torch.inf).argsort(dim=-1, stable=True).argsort(-1)
 
 
 def _reveal(model: Model, part: Scored, ranks: Tensor) -> tuple[Tensor, Tensor]:
