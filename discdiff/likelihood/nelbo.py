@@ -137,4 +137,5 @@ class _Sums:
         error = (self.squares / (self.count - 1) / self.count).sqrt()
         error = torch.where(self.terms.sum(0).isinf(), torch.inf, error)
         each = self.each.clone() if per_token else None
-        return Bound(*self.terms.clone(), error, self.tokens, method, each, self.count, met)
+        diffusion, prior, last = self.terms.clone().unbind()
+        return Bound(diffusion, prior, last, error, self.tokens, method, each, self.count, met)

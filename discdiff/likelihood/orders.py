@@ -105,7 +105,7 @@ def any_order_likelihood(
     for rows, part, report in in_batches(scored, model, batch_size, on_batch):
         here = part.to(model.device)
         for k in range(orders):
-            ranks = _ranks(here, "random", None if generator is None else at_step(generator, k), rows)
+            ranks = _ranks(here, "random", at_step(generator, k), rows)
             each, evaluated = _reveal(model, here, ranks)
             nats[k, rows.cpu()] = each.sum(-1).cpu()
             calls[rows.cpu()] += evaluated.cpu()
