@@ -13,7 +13,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from discdiff import constraints, losses, samplers
     from discdiff.guidance import Temperature
-    from discdiff.likelihood import Bound, nelbo
+    from discdiff.likelihood import (
+        Bound,
+        Likelihood,
+        any_order_likelihood,
+        conditional_likelihood,
+        nelbo,
+        ordered_likelihood,
+    )
     from discdiff.model import Diffusion
     from discdiff.networks import Context, Network
     from discdiff.networks.transformer import Transformer
@@ -30,7 +37,14 @@ else:
     _HOMES = {
         "constraints": (),
         "guidance": ("Temperature",),
-        "likelihood": ("Bound", "nelbo"),
+        "likelihood": (
+            "Bound",
+            "Likelihood",
+            "any_order_likelihood",
+            "conditional_likelihood",
+            "nelbo",
+            "ordered_likelihood",
+        ),
         "losses": (),
         "model": ("Diffusion",),
         "networks": ("Context", "Network"),
@@ -77,6 +91,7 @@ __all__ = [
     "IncompatibleError",
     "Keys",
     "LeaveOneOut",
+    "Likelihood",
     "Linear",
     "LogLinear",
     "Marginal",
@@ -93,12 +108,15 @@ __all__ = [
     "Temperature",
     "Transformer",
     "Uniform",
+    "any_order_likelihood",
+    "conditional_likelihood",
     "constraints",
     "domain",
     "domain_names",
     "fit",
     "losses",
     "nelbo",
+    "ordered_likelihood",
     "sample",
     "samplers",
 ]

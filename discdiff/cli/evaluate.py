@@ -78,6 +78,7 @@ def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.N
     bound = pipeline.bound(
         reference,
         samples=arguments.noise_levels,
+        tolerance=arguments.tolerance,
         labels=arguments.label,
         seed=arguments.seed,
         batch_size=arguments.batch_size,

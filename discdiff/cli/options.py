@@ -143,6 +143,13 @@ def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True
         metavar="N",
         help="per sequence; the standard error falls with the root; default 8",
     )
+    add(
+        "--tolerance",
+        type=positive_float,
+        metavar="NATS",
+        help="draw more noise levels until the standard error of nats per token of the whole file is at most this; "
+        "a warning tells where 1024 levels a sequence do not suffice",
+    )
     if alone:
         add("--seed", type=int, default=0, metavar="N", help="default 0")
         add("--label", metavar="NAME", help="class of all sequences, for a run trained with labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,7 @@ from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError, Templ
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
 from discdiff.pipeline.inputs import Classes, Labels, Rows, pick_device, rows_of, with_end
+from discdiff.pipeline.likelihoods import How, likelihood_of, scores_of
 from discdiff.pipeline.results import Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
@@ -222,17 +223,28 @@ class Pipeline:
         strings: Sequence[str] | SequenceDataset,
         *,
         samples: int = 8,
+        tolerance: float | None = None,
+        order: Literal["left_to_right", "random"] | None = None,
+        orders: int | None = None,
+        span: tuple[int, int] | None = None,
+        per_token: bool = False,
         seed: int = 0,
         labels: Labels = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> list[SequenceScore]:
-        """An upper bound on −log p of each string (given its length), in nats, with its Monte Carlo standard error.
+        """−log p of each string (given its length), in nats, with its Monte Carlo standard error: by default a bound.
 
         Args:
             strings: what to score, or a data set; where the domain's files are streams, long strings are scored in
                 blocks.
             samples: noise levels per string; the standard error falls with the root of their number.
+            tolerance: draw more noise levels until the standard error of all strings together is at most this many
+                nats per token; see `nelbo`.
+            order: reveal token by token in this order instead (absorbing): exact, a network call a token.
+            orders: the mixture over this many random orders instead (absorbing).
+            span: score tokens start .. end − 1 of each string (counted from 0) given all its others.
+            per_token: keep what each token costs.
             seed: any integer.
             labels: a class, by name or number, or one a string; by default those of a data set.
             batch_size: strings evaluated at once.
@@ -243,44 +255,55 @@ class Pipeline:
             UnknownTokenError: a symbol outside the alphabet.
             IncompatibleError: labels that the model does not have, or none where it needs them.
         """
-        rows, bound = self._bound(strings, samples, seed, labels, batch_size, progress)
-        nats = torch.zeros(len(rows.texts), dtype=torch.float64).index_add(0, rows.owners, bound.total)
-        variance = torch.zeros_like(nats).index_add(0, rows.owners, bound.standard_errors.square())
-        tokens = torch.zeros(len(nats), dtype=torch.int64).index_add(0, rows.owners, rows.sequences.lengths)
-        values = zip(rows.texts, nats.tolist(), variance.sqrt().tolist(), tokens.tolist(), strict=True)
-        return [SequenceScore(s, nat, error, self.domain.units(s), count) for s, nat, error, count in values]
+        rows = self._rows(strings, labels)
+        how = {"order": order, "orders": orders, "span": span, "per_token": per_token}
+        with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
+            found = likelihood_of(
+                self.model,
+                self.lengths.fill(rows.sequences),
+                Keys(seed, rows.keys),
+                how=How(**how, samples=samples, tolerance=tolerance, batch_size=batch_size),  # type: ignore[arg-type]
+                on_batch=lambda done, total: report(done / total),
+            )
+        return scores_of(rows, found, self.domain, span)
 
     def bound(
         self,
         strings: Sequence[str] | SequenceDataset,
         *,
         samples: int = 8,
+        tolerance: float | None = None,
         seed: int = 0,
         labels: Labels = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> StringsBound:
         """An upper bound on −log p of a set of strings. Arguments and errors are those of `score`."""
-        rows, bound = self._bound(strings, samples, seed, labels, batch_size, progress)
+        rows, bound = self._bound(strings, samples, tolerance, seed, labels, batch_size, progress)
         return StringsBound(bound, sum(map(self.domain.units, rows.texts)), self.domain.unit)
+
+    def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
+        classes = Classes(self._num_labels, self.label_names)
+        return rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
 
     def _bound(
         self,
         strings: Sequence[str] | SequenceDataset,
         samples: int,
+        tolerance: float | None,
         seed: int,
         labels: Labels,
         batch_size: int,
         progress: bool,
     ) -> tuple[Rows, Bound]:
-        classes = Classes(self._num_labels, self.label_names)
-        rows = rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
+        rows = self._rows(strings, labels)
         with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
             bound = nelbo(
                 self.model,
                 self.lengths.fill(rows.sequences),
                 generator=Keys(seed, rows.keys),
                 samples=samples,
+                tolerance=tolerance,
                 batch_size=batch_size,
                 on_batch=lambda done, total: report(done / total),
             )

@@ -20,10 +20,12 @@ class SequenceScore:
 
     Attributes:
         sequence: the string.
-        nats: upper bound on −log p(sequence | its length), an estimate.
+        nats: −log p(sequence | its length), or of a span given the rest: by default an upper bound, an estimate.
         standard_error: Monte Carlo standard error of `nats`.
         units: bases, residues, characters, … in it.
-        tokens: tokens in it.
+        tokens: tokens that were scored.
+        per_token: nats of each of them, or None; a learned end token is in `nats` only.
+        symbols: how each of them is shown.
     """
 
     sequence: str
@@ -31,6 +33,8 @@ class SequenceScore:
     standard_error: float
     units: int
     tokens: int
+    per_token: tuple[float, ...] | None = None
+    symbols: tuple[str, ...] = ()
 
     @property
     def bits_per_unit(self) -> float:

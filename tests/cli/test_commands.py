@@ -172,3 +172,27 @@ def test_template_examples_are_read() -> None:
         if name == "text":
             domain.fit([template])
         assert domain.template(template).length
+
+
+def test_score_by_order_span_and_token(workshop: Workshop, discdiff: Discdiff) -> None:
+    ordered = discdiff("score", workshop.dna, workshop.fasta, "--order", "left_to_right", "--per-token", "--json")
+    assert ordered.code == 0, ordered.err
+    rows = [json.loads(line) for line in ordered.out.splitlines()]
+    for row in rows:
+        assert sum(token["nats"] for token in row["tokens"]) == pytest.approx(row["nats"], abs=1e-6)
+        assert "".join(token["token"] for token in row["tokens"]) == row["sequence"]
+    span = discdiff("score", workshop.dna, workshop.fasta, "--span", "3:4", "--order", "random", "--json")
+    assert span.code == 0, span.err
+    assert all(json.loads(line)["units"] == 2 for line in span.out.splitlines())
+    mixture = discdiff("score", workshop.dna, workshop.fasta, "--orders", "2", "--quiet")
+    assert mixture.code == 0, mixture.err
+    table = discdiff("score", workshop.dna, workshop.fasta, "--per-token", "--tolerance", "0.5")
+    assert table.out.splitlines()[0] == "name\tposition\ttoken\tnats"
+    for words, said in (
+        (["--span", "9"], "START:END"),
+        (["--span", "3:400"], "does not lie within"),
+        (["--orders", "2", "--order", "random"], "one of order"),
+    ):
+        refused = discdiff("score", workshop.dna, workshop.fasta, *words)
+        assert refused.code == 2
+        assert said in refused.err
