@@ -95,6 +95,7 @@ class LossCase:
     over: Literal["time", "fraction", "count", "step"]
     absorbing_only: bool
     needs_denoiser: bool = False
+    rank_one_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ LOSSES: dict[str, LossCase] = {
     "csm": LossCase(losses.ConcreteScoreMatching, "time", absorbing_only=False),
     "d3pm": LossCase(lambda: losses.D3PM(steps=4, auxiliary=0.1), "step", absorbing_only=False, needs_denoiser=True),
     "cross_entropy": LossCase(losses.CrossEntropy, "time", absorbing_only=False, needs_denoiser=True),
-    "generalized_kl": LossCase(losses.GeneralizedKL, "time", absorbing_only=False, needs_denoiser=True),
+    "generalized_kl": LossCase(
+        losses.GeneralizedKL, "time", absorbing_only=False, needs_denoiser=True, rank_one_only=True
+    ),
 }
 SAMPLERS: dict[str, SamplerCase] = {
     "ancestral": SamplerCase(samplers.Ancestral, exact=False, absorbing_only=False),
@@ -247,6 +250,8 @@ NO_DENOISER = {(name, "score") for name, case in PROCESSES.items() if not case.m
 def serves(case: LossCase | SamplerCase, process: str, parameterization: str = "denoiser") -> bool:
     """Whether a loss or sampler is for this process, and for what its network says."""
     if isinstance(case, LossCase) and case.needs_denoiser and (process, parameterization) in NO_DENOISER:
+        return False
+    if isinstance(case, LossCase) and case.rank_one_only and not PROCESSES[process].redraws:
         return False
     return PROCESSES[process].masked or not case.absorbing_only
 

@@ -51,6 +51,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
     "score_entropy": ("log_s", "x", "x0", "sigma"),
     "elbo_rate": ("log_loo", "x", "x0", "sigma"),
     "prior_kl": ("x0", "sigma"),
+    "max_jump_rate": ("sigma",),
 }
 # At unmasked absorbing positions these are conventions (nothing moves), tested by themselves.
 CONVENTIONS = {"score_from_denoiser", "score_entropy", "elbo_rate", "log_jump_rate"}
