@@ -40,18 +40,20 @@ def nelbo(
     terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy over t in
     [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
 
-    With a tolerance, a first round of `samples` noise levels says how many the rest needs; it is drawn, and so on, at
-    most doubling that need, until the standard error is met (Stein 1945). All rows get the same number: rows chosen by
-    the errors that they happened to show would keep their lucky values, and the average would be too low.
+    With a tolerance, a pilot finds how many noise levels it takes, in rounds from `samples` on, and is thrown away:
+    the bound is made of twice as many new draws, so that its number does not depend on its values. A bound that stopped
+    where its own error happened to look small would be too low, since small errors go with small values; so would one
+    whose rows got different numbers by the errors that they showed (after Stein 1945). Where rare terms are large (off
+    the absorbing process at small t_min) the new draws may still miss the tolerance, which is then said.
 
     Args:
         model: in eval mode, with the weights that are to be judged.
         sequences: clean sequences; padding is not scored.
         generator: `Keys` need one row id a sequence.
-        samples: noise levels per sequence (in the first round), at least 2; the standard error falls with the root of
-            their number.
+        samples: noise levels per sequence (in the pilot's first round), at least 2; the standard error falls with the
+            root of their number.
         tolerance: the standard error of `nats_per_token` to reach; None draws `samples` and stops.
-        max_samples: noise levels per sequence that are not exceeded, whatever the tolerance.
+        max_samples: noise levels per sequence that neither the pilot nor the bound exceeds, whatever the tolerance.
         span: bool `[B, L]`, tokens to score given all others; None scores all. See `conditional_likelihood`.
         per_token: keep what each position adds.
         batch_size: rows evaluated at once; rows are sorted by length first.
@@ -72,20 +74,26 @@ def nelbo(
     if tolerance is not None and max_samples < samples:
         raise DiscdiffError(f"nelbo: got max_samples={max_samples}, expected at least samples={samples}")
     estimate, method = estimator(model)
-    sums = _Sums(scored)
-    step, more = 0, samples
-    while True:
+    step = 0
+
+    def draw(sums: _Sums, more: int) -> None:
+        nonlocal step
         for rows, part, report in in_batches(scored, model, batch_size, on_batch):
             sums.add(rows, part, estimate, model, index_rows(generator, rows), more, step)
             report()
         sums.count += more
-        if tolerance is None:
-            return sums.bound(method, per_token=per_token)
-        bound = sums.bound(method)
         step += steps_of(more)
-        more = _still_needed(bound, tolerance, max_samples)
-        if more == 0:
-            break
+
+    sums = _Sums(scored)
+    if tolerance is None:
+        draw(sums, samples)
+        return sums.bound(method, per_token=per_token)
+    pilot, more = _Sums(scored), samples
+    while more:
+        draw(pilot, more)
+        more = _still_needed(pilot.bound(method), tolerance, max_samples)
+    draw(sums, min(max_samples, math.ceil(2 * pilot.count)))
+    bound = sums.bound(method)
     met = bound.standard_error <= tolerance
     how = f"a standard error of {tolerance:g} nats per token was {'met' if met else 'NOT met'}"
     words = f"{how} with {sums.count} noise levels per sequence"
