@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.cases import LOSSES, PARAMETERIZATIONS, PROCESSES
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -52,3 +54,15 @@ def test_pandas() -> None:
     table = load("06_pandas_pipeline").main(max_steps=30)
     assert table["bits_per_base"].is_monotonic_increasing
     assert len(table) == 3
+
+
+def test_losses() -> None:
+    """Every loss, parameterisation and process is there, and each nears the true ratios (a tenth of the training)."""
+    example = load("07_losses")
+    cases = example.cases()
+    assert {type(loss) for _, _, loss in cases} == {type(case.make()) for case in LOSSES.values()}
+    assert {type(said) for _, said, _ in cases} == {type(make()) for make in PARAMETERIZATIONS.values()}
+    assert {type(process) for process, _, _ in cases} == {type(case.make(3)) for case in PROCESSES.values()}
+    found = example.main(steps=90)
+    assert len(found) == len(cases)
+    assert all(after < 0.75 * before for before, after in found.values()), found
