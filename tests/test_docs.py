@@ -49,38 +49,29 @@ def has(value: object, name: str) -> bool:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name, as the pages write it, is something of discdiff."""
-    first, *rest = name.split(".")
-    if first in ("dd", "discdiff"):
-        first, rest = "discdiff", rest
-    for path in (name, f"discdiff.{name}"):
-        parts = path.split(".")
-        for cut in range(len(parts), 0, -1):
-            try:
-                value: object = import_module(".".join(parts[:cut])) if parts[0] in ("discdiff", "domains") else None
-            except ModuleNotFoundError:
-                continue
-            for part in parts[cut:]:
-                if value is None or not has(value, part):
-                    break
-                value = getattr(value, part, None)
-            else:
-                if value is not None:
-                    return True
-    return any(all(has(value, part) for part in rest[:1]) for value in members().get(first, []))
+    """Whether a dotted name, from `discdiff` on or from a class, is something of discdiff."""
+    parts = name.removeprefix("discdiff.").removeprefix("dd.").split(".")
+    classes = members().get(parts[0], [])  # all modules are loaded now
+    value: object = discdiff
+    for part in parts:
+        if not has(value, part):
+            return any(len(parts) == 1 or has(each, parts[1]) for each in classes)
+        value = getattr(value, part, None)
+    return True
 
 
 def prose(page: str) -> str:
-    """A page without its blocks of code, which other tests run."""
+    """A page without its blocks of code."""
     return re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def missing(page: str, folder: Path) -> Iterator[str]:
     """What a page names that is not there.
 
-    A link to a file; in backticks a file, a dotted name below one of our modules or classes, a class, or a word of the
-    source (a function, an argument).
+    What code asks of `dd`; a link to a file; in backticks a file, a dotted name below one of our modules or classes, a
+    class, or a word of the source (a function, an argument).
     """
+    yield from (f"dd{name}" for name in re.findall(r"\bdd((?:\.[A-Za-z]\w*)+)", page) if not resolves(name[1:]))
     text = prose(page)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"[a-z]+:|#", target) and not (folder / target.split("#")[0]).exists():
@@ -128,6 +119,7 @@ def test_everything_named_is_there(page: Path) -> None:
         "`samplers.Tweedie(steps=3)`",
         "`every_order_likelihood`",
         "`NOTHING.md`",
+        "\n```python\nmodel = dd.losses.Nothing()\n```\n",
     ],
 )
 def test_missing_things_are_seen(wrong: str) -> None:
