@@ -72,15 +72,15 @@ def test_convergence(tmp_path: Path) -> None:
     """The laws that each sampler states: of order 1, of order 2, slower, exact, or greedy."""
     pytest.importorskip("matplotlib", reason="the example draws a picture")
     path = tmp_path / "convergence.png"
-    found = load("08_convergence").main(path, draws=20_000, grid=(8, 16, 32))
+    found = load("08_convergence").main(path, draws=10_000, grid=(16, 32, 64))
     assert path.stat().st_size > 10_000
     for process in ("Absorbing", "Uniform"):
-        assert found[process]["Ancestral"].slope == pytest.approx(1, abs=0.15)
-        assert found[process]["Euler"].slope == pytest.approx(1, abs=0.15)
-        assert found[process]["Trapezoidal"].slope > 1.4
-        assert found[process]["Uniformization"].tv[-1] < 0.015  # noise: 0.011
+        assert found[process]["Ancestral"].slope == pytest.approx(1, abs=0.1)
+        assert found[process]["Euler"].slope == pytest.approx(1, abs=0.1)
+        assert found[process]["Trapezoidal"].slope > 1.6
+        assert found[process]["Uniformization"].tv[-1] < 0.025  # noise: 0.015
     masked = found["Absorbing"]
     assert masked["Remasking"].slope < 0.8
-    assert all(masked[name].tv[-1] < 0.015 for name in ("FirstHitting", "Ordered", "AnyOrder", "Confidence"))
+    assert all(masked[name].tv[-1] < 0.025 for name in ("FirstHitting", "Ordered", "AnyOrder", "Confidence"))
     assert masked["AnyOrder"].tv[0] > 0.04
     assert masked["Argmax"].tv[-1] > 0.5
