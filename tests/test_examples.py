@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.cases import LOSSES, PARAMETERIZATIONS, PROCESSES
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -52,3 +54,33 @@ def test_pandas() -> None:
     table = load("06_pandas_pipeline").main(max_steps=30)
     assert table["bits_per_base"].is_monotonic_increasing
     assert len(table) == 3
+
+
+def test_losses() -> None:
+    """Every loss, parameterisation and process is there, and each nears the true ratios (a tenth of the training)."""
+    example = load("07_losses")
+    cases = example.cases()
+    assert {type(loss) for _, _, loss in cases} == {type(case.make()) for case in LOSSES.values()}
+    assert {type(said) for _, said, _ in cases} == {type(make()) for make in PARAMETERIZATIONS.values()}
+    assert {type(process) for process, _, _ in cases} == {type(case.make(3)) for case in PROCESSES.values()}
+    found = example.main(steps=90)
+    assert len(found) == len(cases)
+    assert all(after < 0.75 * before for before, after in found.values()), found
+
+
+def test_convergence(tmp_path: Path) -> None:
+    """The laws that each sampler states: of order 1, of order 2, slower, exact, or greedy."""
+    pytest.importorskip("matplotlib", reason="the example draws a picture")
+    path = tmp_path / "convergence.png"
+    found = load("08_convergence").main(path, draws=10_000, grid=(16, 32, 64))
+    assert path.stat().st_size > 10_000
+    for process in ("Absorbing", "Uniform"):
+        assert found[process]["Ancestral"].slope == pytest.approx(1, abs=0.1)
+        assert found[process]["Euler"].slope == pytest.approx(1, abs=0.1)
+        assert found[process]["Trapezoidal"].slope > 1.6
+        assert found[process]["Uniformization"].tv[-1] < 0.025  # noise: 0.015
+    masked = found["Absorbing"]
+    assert masked["Remasking"].slope < 0.8
+    assert all(masked[name].tv[-1] < 0.025 for name in ("FirstHitting", "Ordered", "AnyOrder", "Confidence"))
+    assert masked["AnyOrder"].tv[0] > 0.04
+    assert masked["Argmax"].tv[-1] > 0.5
