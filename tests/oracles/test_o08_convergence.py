@@ -12,7 +12,7 @@ from discdiff.networks import Network
 from discdiff.samplers import GridSampler
 from discdiff.sampling import sample
 from discdiff.schedules import Cosine, Geometric, Schedule
-from tests.cases import MODELS, PROCESSES, SAMPLERS, SCHEDULES, build
+from tests.cases import PROCESSES, SAMPLED, SAMPLERS, SCHEDULES, build
 from tests.laws import clean_part, divergence, grid_law, slope
 from tests.toy_networks import Single, Tabulated, Wrong
 from tests.toys import (
@@ -130,7 +130,7 @@ def test_power() -> None:
 
 @pytest.mark.parametrize(
     ("process", "parameterization", "schedule"),
-    [(*model, "log_linear") for model in MODELS]
+    [(*model, "log_linear") for model in SAMPLED]
     + [("absorbing", "conditional", "cosine"), ("uniform", "denoiser", "cosine")],
 )
 @pytest.mark.parametrize("sampler", [*GRID_SAMPLERS, "trapezoidal", "runge_kutta"])

@@ -16,7 +16,7 @@ from discdiff.prediction import Prediction
 from discdiff.samplers import Ancestral, GridSampler, noise_levels
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
-from tests.cases import CONSTRAINTS, MODELS, NO_DENOISER, PROCESSES, SAMPLERS, build, runs
+from tests.cases import CONSTRAINTS, NO_DENOISER, PROCESSES, SAMPLED, SAMPLERS, build, runs
 from tests.laws import clean_part, grid_law, prior_law, revealed_law, slope, step_matrix
 from tests.toy_networks import Tabulated, Wrong
 from tests.toys import DENSE, P_VALUE, TOYS, Array, caught_error, chi_square, counts_of, total_variation
@@ -137,7 +137,7 @@ def test_allowed_sets_follow_the_enumerated_law(process: str, sampler: str) -> N
     ("process", "parameterization", "name", "constraint"),
     [
         (*model, name, constraint)
-        for model in MODELS
+        for model in SAMPLED
         for name, sampler in SAMPLERS.items()
         for constraint, case in CONSTRAINTS.items()
         if runs(sampler, *model) and not (case.needs_denoiser and model in NO_DENOISER)
@@ -153,7 +153,7 @@ def test_constraints_always_hold(process: str, parameterization: str, name: str,
         10_000,
         length=4,
         sampler=made,
-        steps=2 if made.takes_steps else None,
+        steps=2 * SAMPLERS[name].calls if made.takes_steps else None,
         constraint=CONSTRAINTS[constraint].make(2, 4),
         generator=torch.Generator().manual_seed(0),
     ).tokens

@@ -17,14 +17,14 @@ from discdiff.samplers import Sampler, State
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
-from tests.cases import LOSSES, MODELS, SAMPLERS, build, runs
+from tests.cases import LOSSES, SAMPLED, SAMPLERS, build, runs
 from tests.toy_networks import ByLength, Wrong
 from tests.toys import dense
 
 LENGTHS = torch.tensor([3, 1, 2, 3, 2, 1, 3, 3, 2, 3, 1, 2])
 ROWS = len(LENGTHS)
 TOYS_BY_LENGTH = {length: dense(3, length, seed=length) for length in (1, 2, 3)}
-PLANS = [(*model, name) for model in MODELS for name, case in SAMPLERS.items() if runs(case, *model)]
+PLANS = [(*model, name) for model in SAMPLED for name, case in SAMPLERS.items() if runs(case, *model)]
 
 
 def mixed(process: str, parameterization: str) -> Diffusion:
