@@ -237,11 +237,13 @@ class Process(nn.Module, ABC):
         """
         rates = self.rates_into(x, dtype=log_s.dtype).scatter(-1, x[..., None], 0.0)
         ratio = self.conditional_ratio(x, x0, sigma)
-        positive = ratio > 0
+        # Only where something jumps: elsewhere e^d may leave float32's range, and 0 · ∞ is a gradient of NaN.
+        jumps = rates > 0
+        log_s, positive = torch.where(jumps, log_s, 0.0), jumps & (ratio > 0)
         # r (e^d − 1 − d) with d = log s − log r: at large σ, s and r are nearly 1, and their difference is the loss.
         excess = torch.where(positive, log_s - torch.where(positive, ratio, 1.0).log(), 0.0)
         terms = torch.where(positive, ratio * exp_excess(excess), log_s.exp())
-        return torch.where(rates > 0, rates * terms, torch.zeros_like(terms)).sum(-1)
+        return torch.where(jumps, rates * terms, torch.zeros_like(terms)).sum(-1)
 
     def elbo_rate(self, log_loo: Tensor, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         """The score entropy, read from the leave-one-out law `[..., V]` at positions that can move: `[...]` nats.

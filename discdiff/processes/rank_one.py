@@ -137,7 +137,11 @@ class RankOne(Process):
         elsewhere = torch.nn.functional.softplus(log_odds + log_loo - log_pi)
         missing = -torch.expm1(log_loo.gather(-1, x0[..., None]))  # 1 − loo at x0
         pi_0 = self.base_mass(x0, dtype=log_loo.dtype)[..., None]
-        a = elsewhere.scatter(-1, x0[..., None], torch.log1p(-g * missing / (g + pi_0)))
+        fall = g * missing / (g + pi_0)
+        log_0 = torch.logaddexp(log_odds + log_loo.gather(-1, x0[..., None]), pi_0.log()) - (g + pi_0).log()
+        # Near 1 it has no digits left to say how little loo keeps at x0, and log1p would be −∞.
+        at_x0 = torch.where(fall < 0.5, torch.log1p(-fall.clamp(max=0.5)), log_0)
+        a = elsewhere.scatter(-1, x0[..., None], at_x0)
         excess = a - a.gather(-1, x[..., None])
         pi_x = self.base_mass(x, dtype=log_loo.dtype)
         terms = self.conditional_ratio(x, x0, sigma) * exp_excess(excess)

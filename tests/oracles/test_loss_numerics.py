@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from discdiff.losses.score_entropy import score_entropy_at
 from discdiff.model import Diffusion
 from discdiff.networks.base import Context
 from discdiff.parameterizations import Parameterization
-from discdiff.processes import Process
+from discdiff.processes import Process, RateMatrix
+from discdiff.processes.constructions import banded
 from discdiff.processes.rank_one import RankOne
 from discdiff.schedules import Geometric, LogLinear
 from discdiff.sequences import Sequences
@@ -104,3 +106,35 @@ def test_closed_form_keeps_its_digits(process: str) -> None:
     errors = [float(((value - truth).abs() / truth.mean()).max()) for value in (closed, scores.double())]
     assert errors[0] < 1e-4
     assert errors[1] > 10 * errors[0]
+
+
+@pytest.mark.parametrize("process", [name for name, case in PROCESSES.items() if not case.masked])
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.1])
+def test_closed_form_of_a_network_that_is_sure_and_wrong(process: str, sigma: float) -> None:
+    """x0 held unlikely, down to 1e-9, in float32: within 1e-5 of float64, where 1 − loo has rounded to 1."""
+    made = PROCESSES[process].make(27)
+    if not isinstance(made, RankOne):
+        pytest.skip("no closed form")
+    for chance in (1e-3, 1e-6, 1e-9):
+        log_loo = torch.full((1, 27), 1e-12, dtype=torch.float64)
+        log_loo[0, 0], log_loo[0, 1] = chance, 1 - chance - 25e-12
+        x = x0 = torch.zeros(1, dtype=torch.int64)
+        level = torch.full((1,), sigma, dtype=torch.float64)
+        truth = made.score_entropy(made.score_from_leave_one_out(log_loo.log(), x, level), x, x0, level)
+        single = made.elbo_rate(log_loo.log().float(), x, x0, level.float()).double()
+        torch.testing.assert_close(single, truth, rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("parameterization", ["score", "leave_one_out"])
+def test_gradient_where_no_token_jumps_far(parameterization: str) -> None:
+    """Nearest neighbours of 64 tokens, σ = 1e-3, float32: r of far tokens is below 1e-38, and gradients are finite."""
+    process = RateMatrix(64, banded(64))
+    network = Logits(64, torch.float32)
+    model = Diffusion(network, process, LogLinear(), PARAMETERIZATIONS[parameterization]())
+    rows = Sequences.full(torch.tensor([[0, 20, 40, 63]]))
+    t = torch.full((1, 1), 1e-3, dtype=torch.float64)
+    value = score_entropy_at(model, rows, t, generator=torch.Generator().manual_seed(0))
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert network.table.grad is not None
+    assert network.table.grad.isfinite().all()
