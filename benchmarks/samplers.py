@@ -37,20 +37,19 @@ def settings(calls: list[int]) -> Iterator[Setting]:
     yield "FirstHitting", samplers.FirstHitting(), None
     yield "Ordered(left_to_right)", samplers.Ordered("left_to_right"), None
     yield "Bisection", samplers.Bisection(), None
-    for gamma in (0.03, 0.1, 0.3, 1.0, 3.0):
+    for gamma in (0.1, 0.5, 2.0):
         yield f"EntropyBounded({gamma})", samplers.EntropyBounded(gamma), None
-    for sweeps in (0.5, 1.0, 2.0, 4.0, 8.0):
-        yield f"FirstHitting+Gibbs({sweeps})", samplers.PredictorCorrector(final_sweeps=sweeps), None
+    for sweeps in (1.0, 4.0):
+        yield f"FirstHitting+Gibbs({sweeps:g})", samplers.PredictorCorrector(final_sweeps=sweeps), None
     for count in calls:
         yield "Ancestral", samplers.Ancestral(), count
-        yield "Euler", samplers.Euler(), count
+        yield "TauLeaping", samplers.TauLeaping(), count
+        yield "Trapezoidal", samplers.Trapezoidal(), count
+        yield "Remasking(rescale)", samplers.Remasking("rescale"), count
         yield "AnyOrder", samplers.AnyOrder(), count
         yield "AnyOrder(cosine)", samplers.AnyOrder("cosine"), count
         yield "Confidence", samplers.Confidence(), count
-        yield "Confidence(margin)", samplers.Confidence("margin"), count
-        yield "Confidence(entropy)", samplers.Confidence("entropy"), count
         yield "Confidence(sampled)", samplers.Confidence("sampled"), count
-        yield "Ancestral+Gibbs(1)", samplers.PredictorCorrector(samplers.Ancestral()), count
 
 
 def unigram_entropy(rows: list[str]) -> float:
