@@ -10,7 +10,7 @@ from torch import Tensor
 from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
-from discdiff.samplers.base import Level, Sampler, State
+from discdiff.samplers.base import GridSampler, Level, Sampler, State
 from discdiff.samplers.predictor_corrector import Corrector
 
 
@@ -37,7 +37,7 @@ class ForwardBackward(Corrector):
         self.rise = rise
 
     def check(self, model: Model, predictor: Sampler, *, final: bool) -> None:
-        if not predictor.takes_steps:
+        if not isinstance(predictor, GridSampler):
             raise IncompatibleError(
                 "ForwardBackward corrector",
                 got=type(predictor).__name__,

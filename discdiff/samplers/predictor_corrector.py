@@ -13,7 +13,7 @@ from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.randomness import Randomness, at_step, fork
-from discdiff.samplers.base import Level, Sampler, State
+from discdiff.samplers.base import GridSampler, Level, Sampler, State
 from discdiff.samplers.first_hitting import FirstHitting
 
 
@@ -98,6 +98,14 @@ class PredictorCorrector(Sampler):
 
     def check(self, model: Model, constraint: Constraint) -> None:
         self.predictor.check(model, constraint)
+        if self.sweeps > 0 and not model.process.reveals_noise and not isinstance(self.predictor, GridSampler):
+            # Rows at times of their own would be corrected at another row's noise.
+            raise IncompatibleError(
+                "PredictorCorrector sweeps",
+                got=f"{type(self.predictor).__name__} with {type(model.process).__name__}",
+                expected="a predictor on a time grid, where the process does not reveal its noise",
+                remedy="Use Ancestral as predictor, or set sweeps=0.",
+            )
         self.corrector.check(model, self.predictor, final=self.final_sweeps > 0)
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:

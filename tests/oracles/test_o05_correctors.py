@@ -15,6 +15,7 @@ from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction
 from discdiff.samplers import (
     Ancestral,
+    AnyOrder,
     Corrector,
     FirstHitting,
     ForwardBackward,
@@ -22,6 +23,7 @@ from discdiff.samplers import (
     Level,
     PredictorCorrector,
     State,
+    Uniformization,
 )
 from discdiff.sampling import sample
 from tests.cases import PROCESSES, build
@@ -225,3 +227,14 @@ def test_sweeps_are_counted_by_row() -> None:
         generator=torch.Generator().manual_seed(0),
     )
     assert (torch.as_tensor(drawn.calls) == 3 + 6).all()
+
+
+def test_predictors_that_cannot_be_corrected() -> None:
+    """Rows with clocks of their own have no common noise to correct at; orders cannot go back in one step."""
+    draws = torch.Generator().manual_seed(0)
+    clocks = PredictorCorrector(Uniformization(), sweeps=1, final_sweeps=0)
+    with pytest.raises(IncompatibleError, match="expected a predictor on a time grid"):
+        sample(build("uniform", "denoiser"), 2, length=3, sampler=clocks, generator=draws)
+    order = PredictorCorrector(AnyOrder(), ForwardBackward(0.2), sweeps=1)
+    with pytest.raises(IncompatibleError, match="expected a predictor with a grid of steps"):
+        sample(build("absorbing", "conditional"), 2, length=3, sampler=order, generator=draws)
