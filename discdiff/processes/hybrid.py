@@ -16,7 +16,7 @@ class Hybrid(RankOne):
     A mask shows that its token is lost, but a token may be noise too: the denoiser depends on σ, and given positions
     must be marked as frozen. The clean sequence holds no mask: the last step, to σ = 0, draws content tokens only.
 
-    Austin et al. 2021 (D3PM), appendix A.2.5 (absorbing and uniform together); von Rütte et al. 2025 (GIDD).
+    Austin et al. 2021 (D3PM), appendix A.2.6 (absorbing and uniform together); von Rütte et al. 2025 (GIDD).
 
     Args:
         vocab_size: V content tokens; the mask is state V.
