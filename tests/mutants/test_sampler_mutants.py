@@ -152,4 +152,4 @@ def test_clock_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reveals_as_if_nothing_were_remasked(monkeypatch: pytest.MonkeyPatch) -> None:
     right = remasking.revealed
     monkeypatch.setattr(remasking, "revealed", lambda rate, level: right(0 * rate, level))
-    assert o16.marginal_error(Remasking("rescale", 0.3)) > 1e-2
+    assert o16.marginal_errors(Remasking("rescale", 0.3))[0] > 1e-2
