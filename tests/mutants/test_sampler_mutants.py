@@ -15,6 +15,7 @@ from discdiff.samplers import (
     Gibbs,
     Level,
     Remasking,
+    RungeKutta2,
     Sampler,
     State,
     TauLeaping,
@@ -22,9 +23,9 @@ from discdiff.samplers import (
     Uniformization,
     remasking,
 )
+from discdiff.samplers.trapezoidal import TwoLeaps
 from discdiff.sampling import sample
 from tests.cases import build
-from tests.laws import slope
 from tests.oracles import test_o05_correctors as o05
 from tests.oracles import test_o08_tau_leaping as o08
 from tests.oracles import test_o09_second_order as o09
@@ -125,8 +126,34 @@ class Uncarried(Trapezoidal):
     [(NoExtrapolation(), "absorbing"), (WrongTheta(), "absorbing"), (Uncarried(), "uniform")],
 )
 def test_weights_of_the_trapezoid(mutant: Trapezoidal, process: str) -> None:
-    tv, _ = o09.errors(mutant, process, "near-independent3x2", [16, 32, 64])
-    assert slope([16, 32, 64], tv) < 1.5
+    assert o09.leap_error(mutant, process, "denoiser") > 1e-2
+
+
+class EqualWeights(RungeKutta2):
+    """Both places weigh one half, whatever θ is."""
+
+    def _weights(self, level: TwoLeaps) -> tuple[float, float]:
+        time = level.t - level.s
+        return level.first.noise_rate * time / 2, level.second.noise_rate * time / 2
+
+
+class BackToTheStart(RungeKutta2):
+    """A jump of the middle's token back to x counts as one out of x."""
+
+    def _expected(
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, p: Tensor, q: Tensor
+    ) -> Tensor:
+        now, then = self._weights(level)
+        rates = [each.process.log_jump_rate(each.tokens[where], each.sigma[where]).exp() for each in (first, second)]
+        return (now * p.exp() * rates[0] + then * q.exp() * rates[1]).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "parameterization"),
+    [(EqualWeights(0.35), "denoiser"), (EqualWeights(), "score"), (BackToTheStart(), "denoiser")],
+)
+def test_rates_of_runge_kutta(mutant: RungeKutta2, parameterization: str) -> None:
+    assert o09.leap_error(mutant, "uniform", parameterization) > 1e-2
 
 
 # ---- uniformization -------------------------------------------------------------------------------------------------
