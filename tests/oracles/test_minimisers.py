@@ -183,6 +183,24 @@ def test_implicit_score_entropy_is_the_denoising_one(process: str, parameterizat
     assert np.ptp(differences) < 1e-9
 
 
+def neighbor_error(loss: ImplicitScoreEntropy, process: str) -> float:
+    """|E of the loss over the neighbours that it draws − the sum over all of them|, a network off by random logits."""
+    sigma = sigma_at(loss, 0.6)
+    model = table_model(process, "denoiser", sigma)
+    assert isinstance(model.network, Table)
+    with torch.no_grad():
+        model.network.added.normal_(generator=torch.Generator().manual_seed(7))
+        drawn, whole = (float(expected(each, process, model, 0.6, sigma)) for each in (loss, ImplicitScoreEntropy()))
+    return abs(drawn - whole)
+
+
+@pytest.mark.parametrize("neighbors", [1, 2])
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_draw_of_neighbours(process: str, neighbors: int) -> None:
+    """Each weighed by its chance, as the rates have it: the sum over all of them, to 1e-12."""
+    assert neighbor_error(ImplicitScoreEntropy(neighbors), process) < 1e-12
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 def test_drawn_neighbours_are_unbiased(process: str) -> None:
     """Over every draw of one neighbour, on a grid of uniform numbers: the sum over all of them, row by row, to 1%.
