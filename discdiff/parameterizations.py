@@ -130,6 +130,8 @@ class LeaveOneOutPrediction(Prediction):
         calls: gives the evaluations of each row so far.
     """
 
+    leaves_out = True
+
     def __init__(
         self,
         process: Process,

@@ -88,9 +88,12 @@ class Prediction(ABC):
 
     Attributes:
         has_denoiser: whether `log_denoiser` may be read at any noise level.
+        leaves_out: whether it says of a position what the others say of it (the leave-one-out law, a score), and not a
+            posterior, whose quotient by P_σ[xt_i, x0] magnifies errors by 1/σ where σ is small.
     """
 
     has_denoiser: bool = True
+    leaves_out: bool = False
 
     def __init__(self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> None:
         self.process, self.tokens, self.frozen = process, tokens, frozen
@@ -243,6 +246,8 @@ class ScorePrediction(Prediction):
         log_s: gives `[N, S]` (or `[B, L, S]`) log scores for positions; the entry at xt_i is ignored.
         calls: gives the evaluations of each row so far.
     """
+
+    leaves_out = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discdiff.constraints import Allowed, Constraint
+from discdiff.constraints import Allowed, Constraint, Unconstrained
 from discdiff.constraints.both import Both
 from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction
@@ -17,13 +17,16 @@ from discdiff.randomness import Randomness
 from discdiff.samplers import (
     AnyOrder,
     ForwardBackward,
+    Gibbs,
     Level,
     Remasking,
+    Sampler,
     State,
     entropy_bounded,
     first_hitting,
     remasking,
 )
+from tests.oracles import test_clean_sweeps as clean
 from tests.oracles import test_forward_backward as forward_backward
 from tests.oracles import test_o06_exact_samplers as o06
 from tests.oracles import test_o16_remasking as o16
@@ -163,3 +166,38 @@ def test_less_noise_on_the_way_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(RankOne, "corrupt", less)
     assert forward_backward.move_p_value(ForwardBackward(0.4), "uniform") < P_VALUE
+
+
+# ---- sweeps at σ = 0 ------------------------------------------------------------------------------------------------
+class OwnTokenKept(Gibbs):
+    """At σ = 0 the posterior is drawn from: every token stays."""
+
+    def move(
+        self, model: Model, constraint: Constraint, state: State, predictor: Sampler, level: Level, rows: Tensor
+    ) -> State:
+        return super().move(model, NoTilt(), state, predictor, level, rows)
+
+
+class NoTilt(Unconstrained):
+    """Draws x0 from the denoiser, not from its quotient by P_σ."""
+
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        return super().draw(prediction, where, u)
+
+
+class FarFromClean(Gibbs):
+    """Clean tokens shown at a noise that is not the lowest."""
+
+    def move(
+        self, model: Model, constraint: Constraint, state: State, predictor: Sampler, level: Level, rows: Tensor
+    ) -> State:
+        at = replace(level, sigma_next=0.3) if level.last else level
+        return super().move(model, constraint, state, predictor, at, rows)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "parameterization"),
+    [(OwnTokenKept(), "leave_one_out"), (FarFromClean(), "leave_one_out"), (FarFromClean(), "score")],
+)
+def test_clean_sweeps(mutant: Gibbs, parameterization: str) -> None:
+    assert clean.swept_p_value(mutant, "marginal", parameterization) < P_VALUE
