@@ -88,8 +88,7 @@ class Prediction(ABC):
 
     Attributes:
         has_denoiser: whether `log_denoiser` may be read at any noise level.
-        leaves_out: whether it says of a position what the others say of it (the leave-one-out law, a score), and not a
-            posterior, whose quotient by P_σ[xt_i, x0] magnifies errors by 1/σ where σ is small.
+        leaves_out: whether it is the leave-one-out law or a score, not a posterior to be divided by P_σ[xt_i, x0].
     """
 
     has_denoiser: bool = True
@@ -247,8 +246,6 @@ class ScorePrediction(Prediction):
         calls: gives the evaluations of each row so far.
     """
 
-    leaves_out = True
-
     def __init__(
         self,
         process: Process,
@@ -261,7 +258,7 @@ class ScorePrediction(Prediction):
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
         self._log_s, self._calls = log_s, calls
-        self.has_denoiser = process.reveals_noise
+        self.has_denoiser, self.leaves_out = process.reveals_noise, True
 
     @property
     def calls(self) -> Tensor:

@@ -262,11 +262,7 @@ class EventSampler(Sampler):
         return state, [whole] * (most if steps is None else min(most, check_steps(steps)))
 
     def look(self, model: Model, state: State, fraction: Tensor) -> Prediction:
-        """What the network says of the tokens as they are, shown mask fraction `fraction` `[B]`.
-
-        That is the share of the row's positions that are masked, given ones counted among those that are not, as in
-        training on whole sequences; padding is no position.
-        """
+        """What the network says, shown `fraction` `[B]`: masks over all positions of the row, given ones among them."""
         low, high = model.schedule.ends()
         sigma = (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)[:, None]
         return model.predict(state.tokens, sigma, state.context())
