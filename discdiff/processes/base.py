@@ -128,6 +128,10 @@ class Process(nn.Module, ABC):
         u = uniform(tuple(x0.shape), generator=generator, purpose="corrupt", dtype=torch.float64, device=x0.device)
         return categorical(self.transition(x0, sigma), u)
 
+    def staying(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """P_σ[x, x], `[...]`: the probability that a token is what it was."""
+        return self.transition(x, sigma).gather(-1, x[..., None])[..., 0]
+
     def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target."""
         column = self.transition(x0, sigma)
