@@ -77,8 +77,8 @@ def score_terms(model: Diffusion, process: str, parameterization: str, points: i
         chance = transition[xt[:, None], x0[None]].prod(-1)  # [xt, x0]
         content = transition[:, :size]
         if parameterization == "score":
-            zero = model.process.log_score_scale(torch.tensor([sigma], dtype=torch.float64)).item()
-            score = np.exp(said + zero)
+            level = torch.full(xt.shape, sigma, dtype=torch.float64)
+            score = np.exp(said + model.process.log_score_scale(torch.from_numpy(xt), level).numpy())
         elif parameterization == "leave_one_out":  # of the other positions alone: s_y = Σ p P[y, x0] / Σ p P[x, x0]
             into = normalised(said) @ content.T
             score = into / np.take_along_axis(into, xt[..., None], -1)

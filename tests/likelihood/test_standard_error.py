@@ -44,8 +44,8 @@ def test_error_falls_with_samples(process: str, keyed: bool) -> None:
 def test_error_of_the_whole_is_honest(keyed: bool) -> None:
     """As many rows as noise levels, all the same sequence: rows that shared their times would err together.
 
-    The network is sure of a wrong token at every noise level, so the integrand grows like 1/t and its error is that of
-    the times. The deviation over 150 bounds is known to 6%; with a shared lattice 0.38 of it was stated.
+    The network is sure of a wrong token at every noise level: the error is that of the times. The deviation over 150
+    bounds is known to 6%. Stratified, it is 0.6 of what is stated; with a shared lattice 0.64 of it was stated.
     """
     model = build("uniform", "denoiser", toy=TOY, network=lambda t, s: Sure(s, 1))
     rows = Sequences.full(X0[:1].repeat(8, 1))
@@ -55,7 +55,7 @@ def test_error_of_the_whole_is_honest(keyed: bool) -> None:
     ]
     true = float(np.std([bound.nats_per_token for bound in bounds], ddof=1))
     stated = float(np.sqrt(np.mean([bound.standard_error**2 for bound in bounds])))
-    assert 0.75 < stated / true < 1.6
+    assert 0.75 < stated / true < 2.2
 
 
 # ---- calibration ----------------------------------------------------------------------------------------------------
