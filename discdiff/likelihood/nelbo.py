@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discdiff.errors import DiscdiffError
+from discdiff.errors import DiscdiffError, DiscdiffWarning
 from discdiff.likelihood.results import Bound
 from discdiff.likelihood.scored import Scored, in_batches
 from discdiff.likelihood.terms import Estimate, estimator, steps_of
@@ -60,7 +60,7 @@ def nelbo(
         on_batch: called with (rows done, rows in all), in each round anew.
 
     Warns:
-        UserWarning: the tolerance was not met; `Bound.method` says so too.
+        DiscdiffWarning: the tolerance was not met; `Bound.method` says so too.
 
     Raises:
         DiscdiffError: no sequences, an empty one, fewer than 2 samples, or a tolerance that is not positive.
@@ -99,7 +99,9 @@ def nelbo(
     words = f"{how} with {sums.count} noise levels per sequence"
     if not met:
         warnings.warn(
-            f"nelbo: {words} (it is {bound.standard_error:.3g}); raise max_samples or the tolerance", stacklevel=3
+            f"nelbo: {words} (it is {bound.standard_error:.3g}); raise max_samples or the tolerance",
+            DiscdiffWarning,
+            stacklevel=3,
         )
     return sums.bound(f"{method}; {words}", per_token=per_token, met=met)
 
