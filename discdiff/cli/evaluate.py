@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
     pipeline = options.load(arguments)
+    pipeline.domain.counter(arguments.unit)
     reference = options.read(pipeline, arguments.reference, arguments)
     training = _training(pipeline, arguments)
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}

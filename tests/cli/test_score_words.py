@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Discdiff, Workshop
+from tests.cli.conftest import Discdiff, Workshop, write_fasta
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,11 @@ def test_header_footer_and_json_say_what_it_is(
     assert rows.err == ""
 
 
-def test_tolerance_that_is_not_met_is_a_note(workshop: Workshop, discdiff: Discdiff) -> None:
+def test_tolerance_that_is_not_met_is_a_note(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
     """One line in the command line's own words: no file, no source line, no argument of Python."""
+    two = write_fasta(tmp_path / "two.fasta", 2)
     for _ in range(2):  # also the second time in one process
-        ran = discdiff("score", workshop.dna, workshop.fasta, "--tolerance", "1e-7", "--batch-size", "40", "--quiet")
+        ran = discdiff("score", workshop.dna, two, "--tolerance", "1e-7", "--batch-size", "40", "--quiet")
         assert ran.code == 0
         (note,) = ran.err.splitlines()
         assert note.startswith("discdiff: a standard error of 1e-07 nats per token was NOT met with 1024 noise levels")
