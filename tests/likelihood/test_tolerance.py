@@ -25,15 +25,15 @@ from tests.toys import Z_LIMIT, z_score
 def test_tolerance_is_met_and_honest(process: str) -> None:
     """25 repetitions: met in nine of ten, 97% within 3 tolerances of the truth, average unbiased, spread not above it.
 
-    The truth is a bound of 1024 noise levels a sequence.
+    The truth is a bound of 512 noise levels a sequence.
     """
     model = build(process, "denoiser", toy=TOY, schedule=LogLinear(t_min=0.05), network=lambda t, s: Wrong(t, s, 0.3))
-    truth = nelbo(model, CLEAN, generator=keys(seed=99), samples=1024)
-    bounds = [nelbo(model, CLEAN, generator=keys(seed=s), samples=4, tolerance=0.06) for s in range(25)]
+    truth = nelbo(model, CLEAN, generator=keys(seed=99), samples=512)
+    bounds = [nelbo(model, CLEAN, generator=keys(seed=s), samples=4, tolerance=0.1) for s in range(25)]
     values = np.array([bound.nats_per_token for bound in bounds])
     assert np.mean([bound.tolerance_met for bound in bounds]) >= 0.9
-    assert (np.abs(values - truth.nats_per_token) < 3 * 0.06).mean() >= 0.97
-    assert values.std(ddof=1) < 0.06 * 1.25
+    assert (np.abs(values - truth.nats_per_token) < 3 * 0.1).mean() >= 0.97
+    assert values.std(ddof=1) < 0.1 * 1.25
     spread = math.hypot(values.std(ddof=1) / math.sqrt(25), truth.standard_error)
     assert abs(values.mean() - truth.nats_per_token) < Z_LIMIT * spread
     assert "met with" in bounds[0].method

@@ -12,6 +12,7 @@ from torch import Tensor
 from discdiff.likelihood import noised as noise
 from discdiff.likelihood import terms
 from discdiff.processes import Hybrid, Process
+from discdiff.randomness import categorical
 from domains.text.tokenizers import BytePairs, Tokenizer
 from tests import test_units
 from tests.likelihood import test_bound, test_noised
@@ -55,9 +56,10 @@ def test_only_one_noisy_token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_first_position_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first noisy position is drawn evenly, not by the chance that those before it are clean."""
-    real = noise.categorical
     monkeypatch.setattr(
-        noise, "categorical", lambda weights, u: real((weights > 0).double() if weights.shape[-1] == 3 else weights, u)
+        noise,
+        "categorical",
+        lambda weights, u: categorical((weights > 0).double() if weights.shape[-1] == 3 else weights, u),
     )
     with pytest.raises(AssertionError):
         test_noised.test_weighted_law("hybrid", 2.0, [True] * 3)
