@@ -63,7 +63,8 @@ class Score(Parameterization):
     """log s_θ(x, σ)[i, y] = logits + log s₀(σ), 0 at y = x_i; the head has S columns.
 
     s₀ is the score of knowing nothing (`Process.log_score_scale`), so that logits start and stay of order one at any
-    noise: on the absorbing process 1/(V (e^σ − 1)), as in Lou et al. 2024, appendix C.2.
+    noise: on the absorbing process 1/(V (e^σ − 1)), as in Lou et al. 2024, appendix C.2; π_y / π_x elsewhere but for
+    a mask, which is rare at small σ.
     """
 
     def num_outputs(self, process: Process) -> int:
@@ -72,15 +73,16 @@ class Score(Parameterization):
     def predict(
         self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
-        scale = process.log_score_scale(sigma).expand(tokens.shape)
+        levels = sigma.expand(tokens.shape)
 
         def log_s(where: Positions | None) -> Tensor:
-            return logits(where) + (scale if where is None else scale[where])[..., None]
+            x, level = (tokens, levels) if where is None else (tokens[where], levels[where])
+            return logits(where) + process.log_score_scale(x, level)
 
         return ScorePrediction(process, tokens, sigma, frozen, log_s=log_s, calls=lambda: logits.evaluated.long())
 
     def encode(self, prediction: Prediction) -> Tensor:
-        return prediction.log_score() - prediction.process.log_score_scale(prediction.sigma)[..., None]
+        return prediction.log_score() - prediction.process.log_score_scale(prediction.tokens, prediction.sigma)
 
 
 class Denoiser(Parameterization):

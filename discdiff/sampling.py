@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discdiff.constraints.base import Constraint, Unconstrained
 from discdiff.constraints.truncated import Truncated
-from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
 from discdiff.randomness import Randomness, at_step
 from discdiff.samplers.ancestral import Ancestral
@@ -92,6 +92,7 @@ def sample(
         warnings.warn(
             f"given positions under {type(process).__name__}: this network was not trained with frozen positions and "
             "takes them for possible noise, so what it fills in is biased, however many steps (use Absorbing)",
+            DiscdiffWarning,
             stacklevel=2,
         )
     padding = torch.arange(width, device=device) >= sizes[:, None]

@@ -106,9 +106,13 @@ class Process(nn.Module, ABC):
     ) -> Tensor:
         """Draw from π: int64 `[B, L]`."""
 
-    def log_score_scale(self, sigma: Tensor) -> Tensor:
-        """log s of every jump when nothing is known of x0, same shape as `sigma`: the natural zero of a score head."""
-        return torch.zeros_like(sigma)
+    def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log s_y when nothing is known of x0, `[..., S]` or `[..., 1]`: the natural zero of a score head.
+
+        Here x0 ~ π, so that xt ~ π at any σ, and s_y = π_y / π_x.
+        """
+        log_pi = self.stationary(dtype=sigma.dtype, device=x.device).log()
+        return log_pi - log_pi[x][..., None]
 
     def active(self, x: Tensor) -> Tensor:
         """bool `[...]`: positions that the reverse process can move, those with some `Q[x, y] > 0`."""
@@ -127,6 +131,10 @@ class Process(nn.Module, ABC):
         """Draw xt ~ q(· | x0): int64 `[B, L]`."""
         u = uniform(tuple(x0.shape), generator=generator, purpose="corrupt", dtype=torch.float64, device=x0.device)
         return categorical(self.transition(x0, sigma), u)
+
+    def staying(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """P_σ[x, x], `[...]`: the probability that a token is what it was."""
+        return self.transition(x, sigma).gather(-1, x[..., None])[..., 0]
 
     def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target."""

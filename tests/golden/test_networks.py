@@ -91,7 +91,7 @@ def test_sedd_log_score(golden: Golden, name: str, kind: type, dtype: torch.dtyp
     process = kind(case.case["meta"]["tokens"])
     net = network(case, process, Score(), dtype)
     tokens, sigma = case.tensor("indices"), case.tensor("sigma", dtype)[:, None]
-    out = net.head(net.hidden(tokens, sigma, Context())) + process.log_score_scale(sigma)[..., None]
+    out = net.head(net.hidden(tokens, sigma, Context())) + process.log_score_scale(tokens, sigma.expand(tokens.shape))
     out = out.scatter(-1, tokens[..., None], 0.0)
     torch.testing.assert_close(out, case.tensor(target), atol=tol, rtol=tol)
 

@@ -39,6 +39,7 @@ def situations(process: Process, case_name: str) -> Iterator[Arguments]:
 
 # Methods of the base that are formulas: name -> the arguments that they take.
 FORMULAS: dict[str, tuple[str, ...]] = {
+    "staying": ("x", "sigma"),
     "conditional_ratio": ("x", "x0", "sigma"),
     "bridge": ("x", "x0", "sigma", "sigma_next"),
     "log_jump_rate": ("x", "sigma"),
