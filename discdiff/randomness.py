@@ -141,11 +141,11 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     No Gumbel noise: in float32 its truncation acts like a lower temperature.
 
     Args:
-        weights: `[..., K]`, non-negative, with at least one positive entry in each row.
+        weights: `[..., K]`, non-negative.
         u: `[...]` uniform numbers in [0, 1).
 
     Returns:
-        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite.
+        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite, or all are 0.
     """
     # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
     cumulative = weights.cumsum(-1, dtype=torch.float64)
@@ -157,7 +157,7 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     last = weights.shape[-1] - 1
     empty = weights.gather(-1, drawn.clamp(max=last)) == 0
     drawn = torch.where(empty, weights.argmax(-1, keepdim=True), drawn)
-    return torch.where(total.isfinite(), drawn, weights.shape[-1]).squeeze(-1)
+    return torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1]).squeeze(-1)
 
 
 def random_order(shape: tuple[int, int], *, generator: Randomness, purpose: str, device: torch.device) -> Tensor:

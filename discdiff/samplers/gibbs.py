@@ -19,7 +19,8 @@ class Gibbs(Corrector):
 
     On the absorbing process i is a position that shows its token: it is masked again and drawn from the denoiser, at
     any noise, σ = 0 included. Elsewhere x0_i is drawn from the leave-one-out law, the denoiser over P_σ[x_i, x0], then
-    x_i from q(· | x0_i); that law is lost at σ = 0. A score network says it directly: p_t(y | x_{−i}) ∝ s_y.
+    x_i from q(· | x0_i); that law is lost at σ = 0. A score network says it directly: p_t(y | x_{−i}) ∝ s_y. A token
+    that rules out some x0, of a chain with states that cannot be entered again, tells neither.
 
     Position-wise constraints hold and p_t given them is left as it is.
 
@@ -27,6 +28,13 @@ class Gibbs(Corrector):
     """
 
     def check(self, model: Model, predictor: Sampler, *, final: bool) -> None:
+        if not (model.process.reveals_noise or model.process.irreducible):
+            raise IncompatibleError(
+                "Gibbs corrector",
+                got=f"{type(model.process).__name__} with states that cannot be entered again",
+                expected="a process whose tokens could have come from any other",
+                remedy="Connect its states by a small rate, use the ForwardBackward corrector, or none.",
+            )
         if final and not model.process.reveals_noise:
             raise IncompatibleError(
                 "Gibbs sweeps at σ = 0",
@@ -59,10 +67,11 @@ class Gibbs(Corrector):
             tokens = categorical(prediction.log_score(where).softmax(-1), state.uniform("token")[where])
             return state.moved(where, tokens, prediction)
         noise = sigma.expand(state.tokens.shape)[where]
-        own = process.content(process.likelihood(state.tokens[where], noise))
-        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own.log())
-        tokens = categorical(process.transition(x0, noise), state.uniform("noise")[where])
-        return state.moved(where, tokens, prediction)
+        own = process.content(process.log_likelihood(state.tokens[where], noise))
+        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own)
+        known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on
+        tokens = categorical(process.transition(known, noise), state.uniform("noise")[where])
+        return state.moved(where, torch.where(known == x0, tokens, process.num_states), prediction)
 
 
 def _candidates(model: Model, state: State) -> Tensor:
