@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffError, IncompatibleError
 
 
 def _signed(value: int) -> int:
@@ -158,6 +158,19 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     empty = weights.gather(-1, drawn.clamp(max=last)) == 0
     drawn = torch.where(empty, weights.argmax(-1, keepdim=True), drawn)
     return torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1]).squeeze(-1)
+
+
+def check_draws(tokens: Tensor, states: int) -> None:
+    """Refuse tokens that no draw gave: from weights that are not numbers they fall behind the last state.
+
+    Raises:
+        DiscdiffError: a draw failed (see `categorical`).
+    """
+    if bool((tokens >= states).any()):
+        raise DiscdiffError(
+            "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
+            "any probability. Were the weights trained? Take more steps?"
+        )
 
 
 def random_order(shape: tuple[int, int], *, generator: Randomness, purpose: str, device: torch.device) -> Tensor:

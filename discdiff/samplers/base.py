@@ -17,7 +17,7 @@ from discdiff.model import Model
 from discdiff.networks.base import Context
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
-from discdiff.randomness import Randomness, categorical, index_rows, uniform
+from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
 from discdiff.samplers.grid import Grid, check_grid, grid_times
 from discdiff.schedules import Schedule
 
@@ -80,7 +80,12 @@ class State:
         return uniform(shape, generator=self.generator, purpose=purpose, dtype=torch.float64, device=self.tokens.device)
 
     def moved(self, where: Positions, tokens: Tensor, prediction: Prediction, **extras: Tensor) -> State:
-        """The state after `tokens` were put at `where`, the prediction's evaluations counted."""
+        """The state after `tokens` were put at `where`, the prediction's evaluations counted.
+
+        Raises:
+            DiscdiffError: a draw failed, so that its token is no state.
+        """
+        check_draws(tokens, prediction.process.num_states)
         return replace(
             self,
             tokens=self.tokens.index_put(where, tokens),
