@@ -124,7 +124,7 @@ class Process(nn.Module, ABC):
         return torch.ones_like(x, dtype=torch.bool)
 
     def comparable(self, x: Tensor) -> Tensor:
-        """bool `[..., S]` or `[..., 1]`: the y that can become x. The score at others is no function of the posterior."""
+        """bool `[..., S]` or `[..., 1]`: the y that can become x; other scores no posterior tells."""
         return self.active(x)[..., None]
 
     # ---- derived ----------------------------------------------------------------------------------------------------

@@ -53,9 +53,7 @@ class Remasking(GridSampler):
 
     law = "converges with steps, slower than ancestral; marginals in time are the forward process's"
 
-    def __init__(
-        self, rule: Rule = "cap", eta: float = 0.05, loop: float | None = None, grid: Grid = "time"
-    ) -> None:
+    def __init__(self, rule: Rule = "cap", eta: float = 0.05, loop: float | None = None, grid: Grid = "time") -> None:
         super().__init__(grid)
         if rule not in RULES:
             raise IncompatibleError(

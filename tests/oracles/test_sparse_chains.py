@@ -1,4 +1,4 @@
-"""Rate matrices whose likelihoods are zero, or below float32's range: chains of neighbours, and states left for good."""
+"""Rate matrices with likelihoods of zero or below float32's range: chains of neighbours, states left for good."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_laws_converge(name: str, sampler: GridSampler) -> None:
 def test_gibbs_refuses_states_left_for_good(parameterization: Parameterization) -> None:
     model = exact("transient", parameterization)
     sampler = PredictorCorrector(Ancestral(), sweeps=1, final_sweeps=0)
-    with pytest.raises(IncompatibleError, match="Gibbs corrector: got RateMatrix with states .* ForwardBackward"):
+    with pytest.raises(IncompatibleError, match=r"Gibbs corrector: got RateMatrix with states .* ForwardBackward"):
         sample(model, 2, length=2, sampler=sampler, steps=4, generator=torch.Generator().manual_seed(0))
     sample(exact("banded", parameterization), 2, length=2, sampler=sampler, steps=40, generator=torch.Generator())
 
