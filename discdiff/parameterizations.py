@@ -155,8 +155,8 @@ class LeaveOneOutPrediction(Prediction):
         """log p(x0_i | xt) before frozen positions are settled."""
         x, sigma = self._at(where)
         log_loo = self._log_loo(where)
-        like = self.process.content(self.process.likelihood(x, sigma.to(log_loo.dtype)))
-        return self.process.restrict(log_loo + like.log(), x).log_softmax(-1)
+        log_like = self.process.content(self.process.log_likelihood(x, sigma.to(log_loo.dtype)))
+        return self.process.restrict(log_loo + log_like, x).log_softmax(-1)
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         return self._settle(self._normalized(where), where, log=True)
@@ -202,7 +202,7 @@ class LeaveOneOut(Parameterization):
     def encode(self, prediction: Prediction) -> Tensor:
         log_p = prediction.log_denoiser()
         process = prediction.process
-        like = process.content(process.likelihood(prediction.tokens, prediction.sigma.to(log_p.dtype)))
+        log_like = process.content(process.log_likelihood(prediction.tokens, prediction.sigma.to(log_p.dtype)))
         # Where xt_i rules out some x0 the posterior is all that is known, and all that `predict` will need.
-        known = (like > 0).all(-1, keepdim=True)
-        return torch.where(known, log_p - like.log(), log_p)
+        known = log_like.isfinite().all(-1, keepdim=True)
+        return torch.where(known, log_p - log_like, log_p)

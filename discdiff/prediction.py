@@ -125,7 +125,7 @@ class Prediction(ABC):
             IncompatibleError: a position asked for, not frozen, could not have come from every token.
         """
         x, sigma = self._at(where)
-        impossible = self.process.content(self.process.likelihood(x, sigma)).eq(0).any(-1)
+        impossible = self.process.content(self.process.log_likelihood(x, sigma)).isneginf().any(-1)
         if self.frozen is not None:
             impossible = impossible & ~(self.frozen if where is None else self.frozen[where])
         if bool(impossible.any()):
@@ -138,15 +138,16 @@ class Prediction(ABC):
         return self._settle(self._leave_one_out(where), where, log=True)
 
     def _leave_one_out(self, where: Positions | None) -> Tensor:
+        # Of the x0 that can become xt_i; all that the rates and the bound need where xt_i rules some out.
         x, sigma = self._at(where)
         log_p = self.log_denoiser(where)
-        like = self.process.content(self.process.likelihood(x, sigma.to(log_p.dtype)))
-        return (log_p - like.log()).log_softmax(-1)
+        log_like = self.process.content(self.process.log_likelihood(x, sigma.to(log_p.dtype)))
+        return torch.where(log_like.isneginf(), -torch.inf, log_p - log_like).log_softmax(-1)
 
     def _convention(self, log_s: Tensor, x: Tensor) -> Tensor:
-        """log s with −∞ off the diagonal at positions that no reverse rate moves."""
+        """log s with −∞ at the states that cannot become x: all others, where no reverse rate moves it."""
         still = torch.full_like(log_s, -torch.inf).scatter(-1, x[..., None], 0.0)
-        return torch.where(self.process.active(x)[..., None], log_s, still)
+        return torch.where(self.process.comparable(x), log_s, still)
 
     def nll(self, x0: Tensor, where: Positions) -> Tensor:
         """−log p(x0_i | xt) at `where`: `[N]` nats. `x0` is int64 `[B, L]`."""

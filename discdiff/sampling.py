@@ -11,9 +11,9 @@ from torch import Tensor
 
 from discdiff.constraints.base import Constraint, Unconstrained
 from discdiff.constraints.truncated import Truncated
-from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
-from discdiff.randomness import Randomness, at_step
+from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Sampler, State
 from discdiff.sequences import Sequences
@@ -103,20 +103,11 @@ def sample(
     state, plan = sampler.plan(model, state, steps)
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
-        _check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
+        check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
-    _check_draws(state.tokens, process.vocab_size)  # no mask is left
+    check_draws(state.tokens, process.vocab_size)  # no mask is left
     return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
-
-
-def _check_draws(tokens: Tensor, states: int) -> None:
-    """A draw from weights that are not numbers falls behind the last state (see `categorical`)."""
-    if bool((tokens >= states).any()):
-        raise DiscdiffError(
-            "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
-            "any probability. Were the weights trained? Take more steps?"
-        )
 
 
 def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:

@@ -66,10 +66,11 @@ class D3PM(Loss):
         prediction = model.predict(xt, sigma, context_of(sequences))
         where = positions_of(process.active(xt) & ~sequences.padding)
         log_p = prediction.log_denoiser(where)
-        now, later = (level.expand(xt.shape)[where].to(log_p.dtype) for level in (sigma, sigma_next))
+        # In float64: on a chain of neighbours far states have probabilities below float32's range.
+        now, later = (level.expand(xt.shape)[where].double() for level in (sigma, sigma_next))
         x, x0 = xt[where], sequences.tokens[where]
-        said = process.posterior_from_denoiser(log_p, x, now, later)
-        terms = self.steps * kl(process.bridge(x, x0, now, later), said)
+        said = process.posterior_from_denoiser(log_p.double(), x, now, later)
+        terms = (self.steps * kl(process.bridge(x, x0, now, later), said)).to(log_p.dtype)
         if self.auxiliary > 0:
             terms = terms - self.auxiliary * log_p.gather(-1, x0[:, None])[:, 0]
         return sum_rows(terms, where[0], len(sequences))

@@ -23,6 +23,7 @@ class Absorbing(RankOne):
     """
 
     reveals_noise = True
+    irreducible = False
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import positions_of
-from discdiff.samplers.base import Level, Sampler, State, check_steps, noise_levels
+from discdiff.samplers.base import Gridded, Level, State
 
 SHARP = 1e6
 """A power of the marginals that leaves nothing but the likeliest."""
 
 
-class Argmax(Sampler):
+class Argmax(Gridded):
     """Each step leaves ⌊n λ(s)⌋ of a row's n tokens masked, λ the mask fraction; the surest positions are revealed.
 
     A position's token is the likeliest under the constraint, and positions whose token is likeliest go first; ties go
@@ -27,7 +25,6 @@ class Argmax(Sampler):
     Chang et al. 2022 (MaskGIT), section 3.3, at temperature 0.
     """
 
-    takes_steps = True
     law = "greedy: a mode, always the same"
 
     def check(self, model: Model, constraint: Constraint) -> None:
@@ -39,9 +36,6 @@ class Argmax(Sampler):
                 expected="the absorbing process, which shows what is still to be chosen",
                 remedy="Use Ancestral with this process, with a low temperature.",
             )
-
-    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        return state, noise_levels(model.schedule, check_steps(steps))
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, torch.float64)

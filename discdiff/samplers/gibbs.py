@@ -19,7 +19,8 @@ class Gibbs(Corrector):
 
     On the absorbing process i is a position that shows its token: it is masked again and drawn from the denoiser, at
     any noise, σ = 0 included. Elsewhere x0_i is drawn from the leave-one-out law, the denoiser over P_σ[x_i, x0], then
-    x_i from q(· | x0_i). A score network says it directly: p_t(y | x_{−i}) ∝ s_y.
+    x_i from q(· | x0_i). A score network says it directly: p_t(y | x_{−i}) ∝ s_y. A token that rules out some x0, of a
+    chain with states that cannot be entered again, tells neither.
 
     Off the absorbing process moves at σ = 0 draw x_i = x0_i as the network says at σ(t_min), the clean tokens taken for
     noised ones: p0 then moves by at most twice the chance that one of the other positions has changed by t_min. That is
@@ -32,6 +33,13 @@ class Gibbs(Corrector):
     """
 
     def check(self, model: Model, predictor: Sampler, *, final: bool) -> None:
+        if not (model.process.reveals_noise or model.process.irreducible):
+            raise IncompatibleError(
+                "Gibbs corrector",
+                got=f"{type(model.process).__name__} with states that cannot be entered again",
+                expected="a process whose tokens could have come from any other",
+                remedy="Connect its states by a small rate, use the ForwardBackward corrector, or none.",
+            )
         if final and not model.process.reveals_noise and not says_left_out(model):
             raise IncompatibleError(
                 "Gibbs sweeps at σ = 0",
@@ -69,12 +77,13 @@ class Gibbs(Corrector):
             law = (process.content(log_s) if clean else log_s).softmax(-1)
             return state.moved(where, categorical(law, state.uniform("token")[where]), prediction)
         noise = sigma.expand(state.tokens.shape)[where]
-        own = process.content(process.likelihood(state.tokens[where], noise))
-        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own.log())
+        own = process.content(process.log_likelihood(state.tokens[where], noise))
+        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own)
         if clean:
             return state.moved(where, x0, prediction)
-        tokens = categorical(process.transition(x0, noise), state.uniform("noise")[where])
-        return state.moved(where, tokens, prediction)
+        known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on
+        tokens = categorical(process.transition(known, noise), state.uniform("noise")[where])
+        return state.moved(where, torch.where(known == x0, tokens, process.num_states), prediction)
 
 
 def says_left_out(model: Model) -> bool:

@@ -15,7 +15,8 @@ from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction, positions_of
-from discdiff.samplers.base import GridSampler, Level, State, noise_levels
+from discdiff.samplers.base import GridSampler, Level, State
+from discdiff.samplers.grid import Grid
 from discdiff.schedules import Schedule
 
 Rule = Literal["cap", "rescale", "confidence"]
@@ -48,6 +49,7 @@ class Remasking(GridSampler):
         rule: how r follows from η.
         eta: η, between 0 (`Ancestral`) and 1.
         loop: the time of the loop, or None: remasking at every step.
+        grid: where the steps are, as for any `Gridded` sampler; half as many of them with a loop.
 
     Raises:
         IncompatibleError: an unknown rule; η or the time out of range.
@@ -55,7 +57,8 @@ class Remasking(GridSampler):
 
     law = "converges with steps, slower than ancestral, but by confidence; mask fractions are the forward process's"
 
-    def __init__(self, rule: Rule = "cap", eta: float = 0.05, loop: float | None = None) -> None:
+    def __init__(self, rule: Rule = "cap", eta: float = 0.05, loop: float | None = None, grid: Grid = "time") -> None:
+        super().__init__(grid)
         if rule not in RULES:
             raise IncompatibleError(
                 "Remasking rule", got=repr(rule), expected=" or ".join(RULES), remedy="Give one of these."
@@ -76,10 +79,13 @@ class Remasking(GridSampler):
                 remedy="Use Ancestral: on this process every token may change at every step.",
             )
 
+    def intervals(self, steps: int) -> int:
+        return steps if self.loop is None else steps - steps // 2
+
     def levels(self, schedule: Schedule, steps: int) -> list[Level]:
+        levels = super().levels(schedule, steps)
         if self.loop is None:
-            return noise_levels(schedule, steps)
-        levels = noise_levels(schedule, steps - steps // 2)
+            return levels
         place = next((k for k, level in enumerate(levels) if level.t <= self.loop), len(levels) - 1)
         here = levels[place]
         still = Level(here.t, here.t, here.sigma, here.sigma, here.noise_rate)
