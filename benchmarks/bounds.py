@@ -23,7 +23,7 @@ from discdiff import losses
 from discdiff.likelihood.scored import Scored
 from discdiff.likelihood.terms import reconstruction
 from discdiff.losses.masked import masked_cross_entropy
-from discdiff.randomness import at_step
+from discdiff.randomness import at_step, uniform
 
 # What covers all noise by itself; the rest integrates from t_min on and wants a reconstruction term.
 WHOLE = (losses.MaskFractionCrossEntropy, losses.AnyOrder)
@@ -40,7 +40,7 @@ CANDIDATES = (
 
 @torch.no_grad()
 def above_the_last_level(model: dd.Diffusion, rows: dd.Sequences) -> torch.Tensor:
-    """(1 − λ(1)) Σ_i −log p(x0_i | all masked), `[B]`: what integrals over t leave out above t = 1, but for (1 − λ)²."""
+    """(1 − λ(1)) Σ_i −log p(x0_i | all masked), `[B]`: what integrals over t leave out above t = 1, but (1 − λ)²."""
     one = torch.ones(len(rows), 1, dtype=torch.float64)
     sigma = model.schedule.total_noise(one)
     assert model.process.mask_id is not None, "the absorbing process has one"
@@ -63,7 +63,9 @@ def replicates(
             values = values + beginning
             if not isinstance(loss, losses.D3PM):  # its first step is the reconstruction
                 scored = Scored.of(model, rows, None, "bounds")
-                values = values + reconstruction(model, scored, at_step(generator, count + step)).sum(-1)
+                draw = at_step(generator, count + step)
+                coin = uniform((len(rows),), generator=draw, purpose="coin", dtype=torch.float64)
+                values = values + reconstruction(model, scored, coin, draw).sum(-1)
         found.append(values)
     return torch.stack(found)
 

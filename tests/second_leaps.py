@@ -34,7 +34,7 @@ def trapezoidal_kernel(sampler: Trapezoidal, first: Prediction, second: Predicti
         return np.asarray((bridge * mixed[..., None, :]).sum(-1))
     back = np.exp(first.log_score().numpy()) @ transition_matrix(rates, middle - now).T
     back = np.maximum(back, 0)
-    back = back / np.take_along_axis(back, z[..., None], -1)
+    back = ratio(back, np.take_along_axis(back, z[..., None], -1))
     mixed = np.maximum(ahead * np.exp(second.log_score().numpy()) - (ahead - 1) * back, 0)
     law = np.maximum(mixed @ transition_matrix(rates, end - middle).T * step[z], 0)
     if end == 0:
@@ -45,7 +45,7 @@ def trapezoidal_kernel(sampler: Trapezoidal, first: Prediction, second: Predicti
 def runge_kutta_kernel(sampler: RungeKutta2, first: Prediction, second: Prediction, level: TwoLeaps) -> Array:
     """From x: one jump with probability 1 − e^(−n), n = Σ_y ((1 − b) σ'_t R_t(x → y) + b σ'_ρ R_ρ(z → y))₊ (t − s).
 
-    b = 1/(2θ), z the middle's token, y ≠ x. From a denoiser what each x0 asks for is cut, not each y. `[N, L, S]`.
+    b = 1/(2θ), z the middle's token, y ≠ x. What is cut is cut a destination y at a time. `[N, L, S]`.
     """
     rates, x, z = rates_of(first), first.tokens.numpy(), second.tokens.numpy()
     share, time = 1 / (2 * sampler.theta), level.t - level.s
@@ -55,23 +55,19 @@ def runge_kutta_kernel(sampler: RungeKutta2, first: Prediction, second: Predicti
     others = states != x[..., None]
     if first.has_denoiser:
         size = first.process.vocab_size
-        p, q = said(first), said(second)
 
-        def jumps(into: Array, at: Array, sigma: float) -> Array:
+        def jumps(prediction: Prediction, into: Array, at: Array, sigma: float) -> Array:
             known = transition_matrix(rates, sigma)[:, :size]
-            return into[..., None] * ratio(np.broadcast_to(known, (*into.shape, size)), known[at][..., None, :])
+            each = ratio(np.broadcast_to(known, (*into.shape, size)), known[at][..., None, :])
+            return np.asarray(into * (each * said(prediction)[..., None, :]).sum(-1))
 
-        signed = now * p[..., None, :] * jumps(into_x, x, level.sigma)
-        signed = (signed + then * q[..., None, :] * jumps(into_z, z, level.second.sigma)) * others[..., None]
-        wanted = np.maximum(signed.sum(-2), 0) * (p > 0)
-        where = np.maximum(signed, 0)
-        expected = (ratio(where, where.sum(-2, keepdims=True)) * wanted[..., None, :]).sum(-1)
+        one, two = jumps(first, into_x, x, level.sigma), jumps(second, into_z, z, level.second.sigma)
     else:
         one, two = (
             np.where(into > 0, into * np.exp(each.log_score().numpy()), 0)
             for into, each in ((into_x, first), (into_z, second))
         )
-        expected = np.maximum(now * one + then * two, 0) * others
+    expected = np.maximum(now * one + then * two, 0) * others
     total = expected.sum(-1, keepdims=True)
     law = ratio(expected, total) * -np.expm1(-total)
     np.put_along_axis(law, x[..., None], np.exp(-total), -1)
@@ -95,5 +91,5 @@ def ratio(top: Array, bottom: Array) -> Array:
 
 
 def normalized(weights: Array) -> Array:
-    """Of sum 1 along the last axis."""
-    return np.asarray(weights / weights.sum(-1, keepdims=True))
+    """Of sum 1 along the last axis; 0 where nothing can be."""
+    return ratio(weights, weights.sum(-1, keepdims=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from discdiff.samplers import (
     Uniformization,
     remasking,
 )
+from discdiff.samplers.runge_kutta import Logs
 from discdiff.samplers.trapezoidal import TwoLeaps
 from discdiff.sampling import sample
 from tests.cases import build
@@ -132,20 +135,25 @@ def test_weights_of_the_trapezoid(mutant: Trapezoidal, process: str) -> None:
 class EqualWeights(RungeKutta2):
     """Both places weigh one half, whatever θ is."""
 
-    def _weights(self, level: TwoLeaps) -> tuple[float, float]:
-        time = level.t - level.s
-        return level.first.noise_rate * time / 2, level.second.noise_rate * time / 2
+    def _expected(
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None
+    ) -> Tensor:
+        halved = copy(self)
+        halved.theta = 1.0
+        return RungeKutta2._expected(halved, first, second, level, where, logs)
 
 
 class BackToTheStart(RungeKutta2):
     """A jump of the middle's token back to x counts as one out of x."""
 
     def _expected(
-        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, p: Tensor, q: Tensor
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None
     ) -> Tensor:
-        now, then = self._weights(level)
-        rates = [each.process.log_jump_rate(each.tokens[where], each.sigma[where]).exp() for each in (first, second)]
-        return (now * p.exp() * rates[0] + then * q.exp() * rates[1]).clamp(min=0)
+        jumps = super()._expected(first, second, level, where, logs)
+        back = second.process.reverse_rate(second.log_score(where), second.tokens[where]).clamp(min=0)
+        then = 0.5 / self.theta * level.second.noise_rate * (level.t - level.s)
+        x = first.tokens[where][:, None]
+        return jumps.scatter(-1, x, then * back.gather(-1, x))
 
 
 @pytest.mark.parametrize(

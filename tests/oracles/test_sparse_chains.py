@@ -129,7 +129,7 @@ def test_laws_converge(name: str, sampler: GridSampler) -> None:
     """From the true p_1, steps doubled: the enumerated law's distance from the data falls; all forms have one law."""
     toy, case = TOYS["dense3x2"], SPARSE[name]
     start = toy.noised(case.transition(3, 6.0))
-    laws: dict[tuple[str, int], np.ndarray] = {}  # type: ignore[type-arg]
+    laws: dict[tuple[str, int], np.ndarray] = {}
     for parameterization, steps in itertools.product(FORMS, (16, 64)):
         law = grid_law(exact(name, parameterization, low=1e-3), sampler, steps, 2, start=start)
         laws[repr(parameterization), steps] = law
@@ -166,7 +166,7 @@ def test_whole_samplers(name: str, parameterization: Parameterization, mode: obj
     assert mode in MODES
     process = RateMatrix(40, banded(40)) if name != "transient" else SPARSE["transient"].make(5)
     for sampler in EVERY:
-        model = build(process, parameterization, mode, Geometric(1e-4, 3.0))  # type: ignore[arg-type]
+        model = build(process, parameterization, mode, Geometric(1e-4, 3.0))
         gibbs = isinstance(sampler, PredictorCorrector) and type(sampler.corrector).__name__ == "Gibbs"
         try:
             out = sample(model, 6, length=5, sampler=sampler, steps=9, generator=torch.Generator().manual_seed(0))
