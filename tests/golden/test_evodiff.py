@@ -1,7 +1,7 @@
 """EvoDiff's discrete-time chains: D3PM with BLOSUM and uniform kernels, through our loss and our rate matrices.
 
-Convention map: their rows are laws, our columns; Q_bar[t] = Q_0 … Q_t. One published step is I + β_t G, a first-order step
-of ours: G is one rate matrix for all t. Their softmax is the leave-one-out law but at t = 1, where it is taken for the posterior.
+Convention map: their rows are laws, our columns; Q_bar[t] = Q_0 … Q_t. One published step is I + β_t G, a first-order
+step of ours: G is one rate matrix for all t. Their softmax is the leave-one-out law, but at t = 1 the posterior.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def chain_of(case: GoldenCase, kernel: str) -> Chain:
 def test_bound(golden: Golden, kernel: str) -> None:
     """One step's KL through our loss, mean over positions: D3PM's, equal to `exact`.
 
-    The published loss multiplies the prediction twice, so that its p(x_{t−1} | x_t) is built from p(x0)²: 13% too large on
-    the uniform kernel and 2.8 times on BLOSUM's. It is ours for a network whose logits are twice as large.
+    The published loss multiplies the prediction twice, so that its p(x_{t−1} | x_t) is built from p(x0)²: 13% too
+    large on the uniform kernel and 2.8 times on BLOSUM's. It is ours for a network whose logits are twice as large.
     """
     case, chain = golden("evodiff_d3pm_lvb"), chain_of(golden("evodiff_d3pm_lvb"), kernel)
     loss, published = OnChain(steps=case.case["meta"]["T"]), []
@@ -109,7 +109,7 @@ def betas(steps: int = 8) -> Tensor:
 def test_blosum_kernels(golden: Golden, alphabet: str) -> None:
     """One matrix of rates gives every kernel: a step is I + β G to first order, which `RateMatrix` takes to all orders.
 
-    With a β beyond 1 first order is not enough: their last law keeps a token 6% less often than the same rates would.
+    Theirs has a last β beyond 1, where first order is not enough: it keeps tokens less often than the same rates do.
     """
     case = golden("evodiff_d3pm_schedules")
     generator = generator_of(case.tensor(f"q_blosum_{alphabet}"))

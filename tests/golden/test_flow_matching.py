@@ -1,8 +1,8 @@
 """Flow matching's schedules, velocities and solver steps, by our schedules, denoiser and transition laws.
 
-Convention map: their time runs from noise (0) to data (1), κ(t) = t^n is our α, the mixture path κ δ_x1 + (1 − κ) p_0 our
-rank-one process with π = p_0. Their chain has the path's rates κ'/(1−κ) (p(x1 | xt) − δ_xt), the ones that `GeneralizedKL`
-trains: not the time reversal that our samplers simulate, though one-time laws agree.
+Convention map: their time runs from noise (0) to data (1), κ(t) = t^n is our α, the mixture path κ δ_x1 + (1 − κ) p_0
+our rank-one process with π = p_0. Their chain has the path's rates κ'/(1−κ) (p(x1 | xt) − δ_xt), the ones that
+`GeneralizedKL` trains: not the time reversal that our samplers simulate, though one-time laws agree.
 """
 
 from __future__ import annotations

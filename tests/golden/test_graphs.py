@@ -83,7 +83,7 @@ def test_score_entropy(golden: Golden, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_score_entropy_in_float32(golden: Golden, name: str) -> None:
-    """Finite and right to five digits from σ = 1e-9 to 20; the reference's uniform process has NaN, infinities and noise there."""
+    """Finite and right to five digits from σ = 1e-9 to 20; the reference's uniform process has NaN and infinities."""
     case = golden(name)
     process, (x, sigma), x0 = process_of(case), noise(case, dtype=torch.float32), case.tensor("x0")
     ours = process.score_entropy(case.tensor("log_score", torch.float32), x, x0, sigma)

@@ -1,9 +1,9 @@
 """Times as MDLM and RADD draw them: in strata, and by importance.
 
-Convention map: theirs jitter each stratum by its own number, ours shift all strata by one, so a row of theirs is that row of
-ours under its own shift. MDLM's importance sampling is uniform in log(1 − e^(−σ)) from σ_min on: a `PiecewiseTimes` of
-many pieces with that mass. Its loss then has the constant weight −log(1 − e^(−σ_min)), and leaves out the other end,
-log(1 − e^(−σ_max)): 1.4e-4 of the weight at ε = 1e-3.
+Convention map: theirs jitter each stratum by its own number, ours shift all strata by one, so a row of theirs is that
+row of ours under its own shift. MDLM's importance sampling is uniform in log(1 − e^(−σ)) from σ_min on: a
+`PiecewiseTimes` of many pieces with that mass. Its loss then has the constant weight −log(1 − e^(−σ_min)), and leaves
+out the other end, log(1 − e^(−σ_max)): 1.4e-4 of the weight at ε = 1e-3.
 """
 
 from __future__ import annotations

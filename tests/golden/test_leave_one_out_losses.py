@@ -62,6 +62,7 @@ def test_flow_matching_generalized_kl(golden: Golden, power: str) -> None:
     values = GeneralizedKL()(model, Sequences.full(case.tensor("x_1")), generator=draws)
     close(values / (1 - schedule.t_min), case.tensor(f"n{power}_loss_none").sum(-1), rtol=1e-9)
     close(values.sum() / (1 - schedule.t_min), case.tensor(f"n{power}_loss_sum"), rtol=1e-9)
+    close(values.sum() / (1 - schedule.t_min) / xt.numel(), case.tensor(f"n{power}_loss_mean"), rtol=1e-9)
 
 
 def test_evodiff_cross_entropy(golden: Golden) -> None:

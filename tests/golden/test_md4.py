@@ -84,7 +84,9 @@ def test_discrete_loss(golden: Golden, kind: str) -> None:
     case, process = golden("md4_V7"), Absorbing(7)
     zt = case.tensor("zt")
     model = Diffusion(Said(zt, case.tensor("logits"), process), process, Masking(kind), Denoiser())
-    values = FromTheirNoise(8)(model, Sequences.full(case.tensor("x")), generator=masks_at(zt, process, time=case.tensor("t")))
+    values = FromTheirNoise(8)(
+        model, Sequences.full(case.tensor("x")), generator=masks_at(zt, process, time=case.tensor("t"))
+    )
     close(values, case.tensor(f"{kind}_loss_T8"), rtol=1e-9)
 
 
