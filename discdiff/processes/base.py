@@ -118,9 +118,11 @@ class Process(nn.Module, ABC):
     def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log s_y when nothing is known of x0, `[..., S]` or `[..., 1]`: the natural zero of a score head.
 
-        Here x0 ~ π, so that xt ~ π at any σ, and s_y = π_y / π_x.
+        Here x0 ~ π, so that xt ~ π at any σ, and s_y = π_y / π_x; states that π leaves out count as its rarest one.
         """
-        log_pi = self.stationary(dtype=sigma.dtype, device=x.device).log()
+        pi = self.stationary(dtype=torch.float64, device=x.device)
+        rarest = torch.where(pi > 1e-12, pi, 1.0).amin()
+        log_pi = pi.clamp(min=float(rarest)).log().to(sigma.dtype)
         return log_pi - log_pi[x][..., None]
 
     def active(self, x: Tensor) -> Tensor:
