@@ -79,6 +79,7 @@ def sample(
             remedy="Give one table for all samples, or one for each.",
         )
     constraint.check(vocab_size=process.vocab_size, length=width)
+    constraint = constraint.bound(sizes)
     sampler.check(model, constraint)
     if labels is not None and labels.shape != (batch,):
         raise IncompatibleError(

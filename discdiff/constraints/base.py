@@ -44,6 +44,14 @@ class Constraint(ABC):
                 remedy="Leave the length out: the constraint fixes it.",
             )
 
+    def bound(self, lengths: Tensor) -> Constraint:
+        """The constraint on rows of these lengths, int64 `[B]`; `sample` asks for it once, after `check`.
+
+        Raises:
+            EmptyLanguageError: a row of that length cannot satisfy it.
+        """
+        return self
+
     @property
     def untruncated(self) -> Constraint:
         """The constraint alone, without the truncation (top-k, top-p) that draws may be under."""
