@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Imports point from later layers to earlier ones. Rooms of one layer may use one another, never in a circle.
 LAYERS: list[set[str]] = [
     {"errors", "records", "sequences", "randomness"},
+    {"languages"},
     {"schedules", "processes", "networks"},
     {"prediction"},
     {"parameterizations"},
@@ -32,6 +33,7 @@ LAYERS: list[set[str]] = [
         "description",
         "run_folder",
         "progress",
+        "rules",
         "training",
         "interop",
         "pipeline",
@@ -48,8 +50,10 @@ PUBLIC_TO_DOMAINS = {
     "discdiff.data.files",
     "discdiff.domain",
     "discdiff.errors",
+    "discdiff.languages",
     "discdiff.metrics",
     "discdiff.processes.constructions",
+    "discdiff.rules",
     "discdiff.sequences",
 }
 

@@ -38,9 +38,7 @@ class Automaton(Constraint):
 
     restricts_draws = True
 
-    def __init__(
-        self, language: Language | Mapping[str, Language], within: PositionWise | None = None
-    ) -> None:
+    def __init__(self, language: Language | Mapping[str, Language], within: PositionWise | None = None) -> None:
         self.parts = {"language": language} if isinstance(language, Language) else dict(language)
         if not self.parts:
             raise IncompatibleError("Automaton", got="no language", expected="one or more", remedy="Name one.")
@@ -48,6 +46,7 @@ class Automaton(Constraint):
         self.language = self._joint()
         self.length, self.rows = self.within.length, self.within.rows
         self.lengths: Tensor | None = None
+        self._given: tuple[Tensor, Tensor] | None = None
         self._trellis: Trellis | None = None
         self._seen: WeakKeyDictionary[Prediction, Filtered] = WeakKeyDictionary()
 
@@ -85,33 +84,57 @@ class Automaton(Constraint):
         """
         result = Automaton.__new__(Automaton)
         result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _seen=WeakKeyDictionary())
-        result._require_some()
+        result._settle()
         return result
 
-    def _require_some(self) -> None:
+    def _settle(self) -> None:
+        """Find the tokens that follow from what is asked, and refuse what nothing satisfies."""
         assert self.lengths is not None
-        lengths = sorted(set(self.lengths.tolist()))
-        possible = self.language.lengths(max(lengths))
-        for length in lengths:
+        lengths = self.lengths.cpu()
+        different, row_of = lengths, torch.arange(len(lengths))
+        if self.rows == 1:
+            different, row_of = lengths.unique(return_inverse=True)
+        possible = self.language.lengths(int(lengths.max()))
+        for length in different.tolist():
             if not possible[length]:
                 raise EmptyLanguageError(self._reason(length))
-        if type(self.within) is Unconstrained:
-            return
-        weights = self._available()
-        total = self.trellis(weights.device).ways(weights.log(), log=True).log_total
-        if not bool(torch.isfinite(total).all()):
-            row = int((~torch.isfinite(total)).nonzero()[0])
-            alone = [
-                name
-                for name, part in self.parts.items()
-                if not torch.isfinite(self._alone(part).ways(self._available(part).log(), log=True).log_total[row])
-            ]
-            named = " and ".join(alone) if alone else f"{', '.join(self.parts)} together"
-            raise EmptyLanguageError(f"{named} cannot hold with what is given or allowed at the positions")
+        allowed, counts = self._available(len(different))
+        classes = Trellis(self.language, different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
+        if not bool(classes[:, 0].any(-1).all()):
+            raise EmptyLanguageError(self._conflict(different))
+        token_count = (classes * counts).sum(-1)
+        single = (token_count == 1) & (torch.arange(classes.shape[1]) < different[:, None])
+        rows, positions = single.nonzero(as_tuple=True)
+        of_token = torch.as_tensor(self.language.classes).long()
+        left = allowed[rows if len(allowed) > 1 else rows * 0, positions] & classes[rows, positions][:, of_token]
+        tokens = torch.zeros(single.shape, dtype=torch.int64).index_put((rows, positions), left.int().argmax(-1))
+        self._given = tokens[row_of], single[row_of]
 
-    def _alone(self, part: Language) -> Trellis:
+    def _available(self, rows: int, language: Language | None = None) -> tuple[Tensor, Tensor]:
+        """What positions' own sets leave: tokens, bool `[1 or B, L, V]`; how many of each class, `[rows, L, C]`."""
+        language = language or self.language
         assert self.lengths is not None
-        return Trellis(part, self.lengths)
+        width = int(self.lengths.max())
+        members = torch.nn.functional.one_hot(torch.as_tensor(language.classes).long(), language.num_classes)
+        where = torch.ones(self.rows, width, dtype=torch.bool).nonzero(as_tuple=True)
+        allowed = self.within.allowed_at((where[0], where[1]))
+        if allowed is None:
+            allowed = torch.ones(len(where[0]), language.vocab_size, dtype=torch.bool)
+        tokens, frozen = (value.reshape(-1) for value in self.within.given(self.rows, width))
+        exact = torch.nn.functional.one_hot(tokens[frozen], language.vocab_size).bool()
+        allowed = allowed.clone().index_put((frozen,), exact)
+        counts = (allowed.float() @ members.float()).reshape(self.rows, width, -1)
+        return allowed.reshape(self.rows, width, -1), counts.expand(rows, -1, -1)
+
+    def _conflict(self, lengths: Tensor) -> str:
+        """Which of the languages cannot hold with what stands at the positions."""
+        alone = []
+        for name, part in self.parts.items():
+            counts = self._available(len(lengths), part)[1]
+            if not bool(Trellis(part, lengths).possible(counts.permute(1, 2, 0) > 0)[0].any(0).all()):
+                alone.append(name)
+        named = " and ".join(alone) if alone else f"{', '.join(self.parts)} together"
+        return f"{named} cannot hold with what is given or allowed at the positions"
 
     def _reason(self, length: int) -> str:
         for name, part in self.parts.items():
@@ -121,27 +144,12 @@ class Automaton(Constraint):
                 return f"{name}: no sequence of {length} tokens satisfies it (it takes {hint})"
         return f"no sequence of {length} tokens satisfies {' and '.join(self.parts)} together"
 
-    def _available(self, language: Language | None = None) -> Tensor:
-        """Which classes the positions' own sets leave, as weights 0 and 1: float64 `[L, C, B]`."""
-        language = language or self.language
-        assert self.lengths is not None
-        rows, width = len(self.lengths), int(self.lengths.max())
-        members = torch.nn.functional.one_hot(torch.as_tensor(language.classes).long(), language.num_classes)
-        where = torch.ones(self.rows, width, dtype=torch.bool).nonzero(as_tuple=True)
-        allowed = self.within.allowed_at((where[0], where[1]))
-        if allowed is None:
-            allowed = torch.ones(len(where[0]), language.vocab_size, dtype=torch.bool)
-        tokens, frozen = self.within.given(self.rows, width)
-        exact = torch.nn.functional.one_hot(tokens.reshape(-1), language.vocab_size).bool()
-        allowed = torch.where(frozen.reshape(-1, 1), exact, allowed.cpu())
-        classes = (allowed.float() @ members.float() > 0).double().reshape(self.rows, width, -1)
-        return classes.expand(rows, -1, -1).permute(1, 2, 0).contiguous()
-
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
-        return self.within.given(batch, length)
+        return self.within.given(batch, length) if self._given is None else self._given
 
     def possible_lengths(self, longest: int) -> Tensor:
-        """int64: the lengths up to `longest` of which some sequence is accepted."""
+        if self.length is not None:
+            return torch.tensor([self.length])
         found = torch.as_tensor(np.nonzero(self.language.lengths(longest))[0])
         return found[found > 0]
 
@@ -154,6 +162,7 @@ class Automaton(Constraint):
             within=within,
             rows=within.rows,
             lengths=lengths,
+            _given=None if self._given is None else tuple(value[rows.cpu()] for value in self._given),
             _trellis=None,
             _seen=WeakKeyDictionary(),
         )

@@ -15,7 +15,7 @@ from discdiff.constraints.trellis import Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical
 
-CHUNK = 1 << 24
+CHUNK = 1 << 22
 """Probabilities held at once: those of all open positions of a batch, over a large vocabulary, are gigabytes."""
 
 FLOOR = -300.0
@@ -143,13 +143,15 @@ class Filtered:
         """Probabilities of tokens of one class, `[N, V]`, unnormalised; of those that may stand there if p has none."""
         allowed = self.within.allowed_at(where)
         free = inside if allowed is None else inside & allowed.to(inside.device)
-        log_p = self._log_p(where).masked_fill(~inside, -torch.inf)
-        for spare in (self.within.log_marginals(self.prediction, where), torch.zeros_like(log_p)):
-            dead = torch.isneginf(log_p).all(-1, keepdim=True)
-            if not bool(dead.any()):
-                break
-            log_p = torch.where(dead, spare.masked_fill(~free, -torch.inf), log_p)
-        return (log_p - log_p.amax(-1, keepdim=True)).exp()
+        log_p = self._log_p(where).masked_fill_(~inside, -torch.inf)
+        most = log_p.amax(-1, keepdim=True)
+        if bool(torch.isneginf(most).any()):
+            spares = (lambda: self.within.log_marginals(self.prediction, where), lambda: torch.zeros_like(log_p))
+            for spare in spares:
+                dead = torch.isneginf(log_p).all(-1, keepdim=True)
+                log_p = torch.where(dead, spare().masked_fill(~free, -torch.inf), log_p)
+            most = log_p.amax(-1, keepdim=True)
+        return log_p.sub_(most).exp_()
 
     @cached_property
     def _class_marginals(self) -> tuple[Tensor, Tensor]:

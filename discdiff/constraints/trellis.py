@@ -85,6 +85,28 @@ class Trellis:
         part.__dict__.update(self.__dict__, lengths=self.lengths[rows], ends=self.ends[:, rows])
         return part
 
+    def possible(self, available: Tensor) -> Tensor:
+        """Which classes each position can have in an accepted row, given those that are available: bool `[L, C, B]`."""
+        rows = available.shape[2]
+        dead = torch.zeros(1, rows, dtype=torch.bool, device=available.device)
+        beta: list[Tensor] = []
+        for i in range(self.longest, -1, -1):
+            here = self.final[i][:, None] & self.ends[i]
+            if i < self.longest:
+                here = here | (beta[-1][self.following[i]] & available[i]).any(1)
+            beta.append(torch.cat([here, dead]))
+        beta.reverse()
+        alpha = torch.zeros_like(beta[0])
+        alpha[0] = beta[0][0]
+        found = []
+        for i in range(self.longest):
+            through = alpha[:-1, None] & beta[i + 1][self.following[i]] & available[i]
+            found.append(through.any(0))
+            count = torch.zeros(beta[i + 1].shape, device=available.device)
+            count.index_add_(0, self.following[i].reshape(-1), through.reshape(-1, rows).float())
+            alpha = count > 0
+        return torch.stack(found)
+
     def ways(self, weights: Tensor, *, log: bool = False) -> Ways:
         """β and Z of weights `[L, C, B]` (their logarithms, if `log`)."""
         rows, one = weights.shape[2], 0.0 if log else 1.0

@@ -175,9 +175,7 @@ def span_of_lengths(low: int, high: int | None, vocab_size: int) -> Language:
 
 def _bounds(what: str, low: int, high: int | None) -> None:
     if low < 0 or (high is not None and high < low):
-        raise IncompatibleError(
-            what, got=f"{low} to {high}", expected="0 <= low <= high", remedy="Swap the numbers."
-        )
+        raise IncompatibleError(what, got=f"{low} to {high}", expected="0 <= low <= high", remedy="Swap the numbers.")
 
 
 __all__ = ["Word", "avoids", "contains", "count", "longest_run", "share", "span_of_lengths", "total", "window"]

@@ -199,7 +199,7 @@ class Language:
         letters = np.zeros((len(words), int(sizes.max(initial=0))), dtype=np.int64)
         for row, word in enumerate(words):
             letters[row, : len(word)] = word
-        letters = self.classes[letters[order]] if letters.size else letters
+        letters = self.classes[letters[order]].astype(np.int64) if letters.size else letters
         # The dead state is a row of its own, so that walks need no test.
         table = np.concatenate([self.table, np.full((1, self.num_classes), DEAD, dtype=np.int32)])
         ends = np.full((self.num_states, len(words)), 0, dtype=np.int32)
@@ -212,6 +212,15 @@ class Language:
         unsorted[:, order] = ends
         columns, of_word = merge_columns(unsorted, np.arange(len(words), dtype=np.int32))
         return Language.of(columns, self.accepting, of_word)
+
+    def ended(self) -> Language:
+        """Sequences of the language, each followed by any number of end tokens: one more token, the last of V + 1."""
+        states, classes = self.table.shape
+        table = np.full((states + 1, classes + 1), DEAD, dtype=np.int32)
+        table[:-1, :-1] = self.table
+        table[:-1, -1] = np.where(self.accepting, states, DEAD)
+        table[-1, -1] = states
+        return Language.of(table, np.append(self.accepting, True), np.append(self.classes, classes))
 
     def __repr__(self) -> str:
         return f"Language({self.num_states} states, {self.num_classes} classes of {self.vocab_size} tokens)"

@@ -22,7 +22,7 @@ def within_reach(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
 def _reached(table: Ints) -> Bools:
     reached = np.zeros(len(table) + 1, dtype=np.bool_)
     reached[0] = reached[-1] = True  # −1 indexes the last entry: the dead state is no news
-    frontier = np.zeros(1, dtype=np.int64)
+    frontier: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
     while len(frontier):
         targets = np.unique(table[frontier])
         frontier = targets[~reached[targets]]

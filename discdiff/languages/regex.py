@@ -30,8 +30,8 @@ _MOST = 10_000
 def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
     """The expression of a pattern, which must match a sequence as a whole.
 
-    Literals, `.`, `[a-z]`, `[^a-z]`, `\\d \\w \\s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and `$`
-    at the ends say nothing more. A dot stands for any character but a line break.
+    Literals, `.`, `[a-z]`, `[^a-z]`, `\\d \\w \\s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and
+    `$` at the ends say nothing more. A dot stands for any character but a line break.
 
     Args:
         pattern: such as `[A-Z][a-z]+ \\d{4}`.
@@ -94,7 +94,7 @@ class _Parser:
                 self.take()
             if self.peek() == "?":
                 raise self.fault("a lazy repeat", remedy="leave the question mark out: a language has no greed")
-            if high is not None and high > _MOST or low > _MOST:
+            if (high is not None and high > _MOST) or low > _MOST:
                 raise self.fault("the repeat is too long", here, f"at most {_MOST}")
             part = Repeat(part, low, high)
         return part
