@@ -22,7 +22,7 @@ class Automaton(Constraint):
 
     Each draw is exact for the factorised denoiser given acceptance, by forward filtering and backward sampling over
     states × classes of tokens; what a step reveals of it can always be completed, so that the constraint holds with
-    probability one, whatever the sampler. A run as a whole is a proposal for p0(· | accepted): see `sample(particles=)`.
+    probability one, whatever the sampler. A run as a whole is a proposal for p0(· | accepted), not a draw from it.
 
     Where the model gives all accepted sequences no mass at all, the constraint still holds: the fewest tokens are taken
     against the model.

@@ -154,8 +154,8 @@ class Filtered:
         return log_p.sub_(most).exp_()
 
     @cached_property
-    def _class_marginals(self) -> tuple[Tensor, Tensor]:
-        """log of marginal over weight of each class, `[B, L, C]`, and rows done in logarithms, bool `[B]`."""
+    def _class_ratios(self) -> Tensor:
+        """log of marginal over weight of each class, `[B, L, C]`."""
         found, sound = self.trellis.marginals(self.weights, self.ways)
         ratio = (found.log() - self.weights.log()).permute(2, 0, 1)
         lost = (~sound).nonzero()[:, 0]
@@ -163,11 +163,11 @@ class Filtered:
             part, weights, ways = self._exact(lost)
             logs = part.marginals(weights, ways)[0]
             ratio = ratio.index_put((lost,), (logs - weights).permute(2, 0, 1).to(ratio.dtype))
-        return ratio, ~sound
+        return ratio
 
     def log_marginals(self, where: Positions) -> Tensor:
         """log p(x0_i | xt, accepted), normalised, `[N, V]`."""
-        ratio, lost = self._class_marginals
+        ratio = self._class_ratios
         log_p, each = self._log_p(where), ratio[where][:, self.classes]
         found = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
         dead = torch.isneginf(found).all(-1, keepdim=True)

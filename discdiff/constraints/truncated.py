@@ -16,8 +16,8 @@ class Truncated(Constraint):
     top-k keeps the k most likely tokens (Fan et al. 2018). top-p then keeps the smallest set of most likely tokens
     whose mass is at least p, the token that crosses p among them (Holtzman et al. 2020, equation 2, the nucleus). Of
     equally likely tokens those of lower number are kept. The cut is of the *constrained* marginals: what a constraint
-    allows is never all cut away at a position; a row in which an automaton accepts nothing of what the cuts leave together
-    is drawn without them.
+    allows is never all cut away at a position; a row in which an automaton accepts nothing of what the cuts leave
+    together is drawn without them.
 
     `discdiff.sample(top_k=, top_p=)` wraps its constraint in one.
 
