@@ -22,7 +22,10 @@ class Sequences:
         labels: int64 `[B]` or None; -1 means unlabelled.
         ids: int64 `[B]` or None: a number that stays with a row (its index in a data set, say). Counter-based
             randomness is keyed by it.
-        log_weights: float `[B]` or None: log importance weights of samples.
+        log_weights: float `[B]` or None: log importance weights of samples; of a sample drawn with particles, the log
+            of its population's mean weight.
+        effective: float `[B]` or None: of a sample drawn with particles, the smallest effective size that its
+            population had, out of the number of particles.
         calls: int64 `[B]` or None: network evaluations spent on each row.
     """
 
@@ -32,6 +35,7 @@ class Sequences:
     ids: Tensor | None = None
     log_weights: Tensor | None = None
     calls: Tensor | None = None
+    effective: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
@@ -105,7 +109,7 @@ class Sequences:
         width = max(part.tokens.shape[1] for part in parts)
         padded = [torch.nn.functional.pad(part.tokens, (0, width - part.tokens.shape[1])) for part in parts]
         rest: dict[str, Tensor | None] = {}
-        for name in ("labels", "ids", "log_weights", "calls"):
+        for name in ("labels", "ids", "log_weights", "calls", "effective"):
             values = [getattr(part, name) for part in parts]
             present = [value for value in values if value is not None]
             if present and len(present) < len(values):

@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
     {"parameterizations"},
     {"model"},
     {"losses", "samplers", "constraints", "guidance"},
+    {"particles"},
     {"sampling", "likelihood"},
     {
         "domain",

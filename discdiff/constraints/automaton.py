@@ -186,34 +186,51 @@ class Automaton(Constraint):
             self._trellis = Trellis(self.language, self.lengths, device)
         return self._trellis
 
-    def log_total(self, prediction: Prediction) -> Tensor:
-        """log Σ ∏_i p(x0_i | xt) over accepted x0: float64 `[B]`, the log probability that a free draw is accepted."""
-        return self._filtered(prediction).log_total()
+    def log_total(self, prediction: Prediction, rows: Tensor | None = None) -> Tensor:
+        """log Σ ∏_i p(x0_i | xt) over accepted x0: the log probability that a free draw is accepted, float64 `[B]`.
+
+        Args:
+            prediction: what the network says.
+            rows: bool `[B]`, the rows to say it of (others mean nothing); None for all.
+        """
+        asked = torch.ones(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
+        return self._filtered(prediction, asked if rows is None else rows).log_total()
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
-        return self._filtered(prediction).log_marginals(where)
+        return self._filtered(prediction, _rows_of(prediction, where)).log_marginals(where)
 
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        asked = _rows_of(prediction, where)
         if tilt is None or tilt.shape[-1] == 1:  # one number for all tokens of a position says nothing
-            return self._filtered(prediction).draw(where, u)
-        filtered = self._filter(prediction, Tilt(where, tilt))
+            return self._filtered(prediction, asked).draw(where, u)
+        filtered = self.filter(prediction, asked, Tilt(where, tilt))
         dead = torch.isneginf(filtered.log_total())
         if bool(dead.any()):  # the tilt leaves these rows nothing that is accepted
             kept = tilt.masked_fill(dead[where[0]][:, None], 0.0)
-            filtered = self._filter(prediction, Tilt(where, kept))
+            filtered = self.filter(prediction, asked, Tilt(where, kept))
         return filtered.draw(where, u)
 
-    def _filtered(self, prediction: Prediction) -> Filtered:
-        """The filter of a prediction as it stands, made once."""
-        if prediction not in self._seen:
-            self._seen[prediction] = self._filter(prediction, None)
-        return self._seen[prediction]
+    def _filtered(self, prediction: Prediction, asked: Tensor) -> Filtered:
+        """The filter of a prediction as it stands, made once for the rows that are asked for."""
+        known = self._seen.get(prediction)
+        if known is None or bool((asked & ~known.asked).any()):
+            known = self.filter(prediction, asked if known is None else asked | known.asked)
+            self._seen[prediction] = known
+        return known
 
-    def _filter(self, prediction: Prediction, tilt: Tilt | None) -> Filtered:
+    def filter(self, prediction: Prediction, asked: Tensor, tilt: Tilt | None = None) -> Filtered:
+        """∏_i p(x0_i | xt) · 1[accepted] for the rows asked for (bool `[B]`)."""
         if self.lengths is None:  # all rows are full
             rows, width = prediction.tokens.shape
-            return self.bound(torch.full((rows,), width))._filter(prediction, tilt)
-        return Filtered(self.trellis(prediction.tokens.device), self.within, prediction, tilt)
+            return self.bound(torch.full((rows,), width)).filter(prediction, asked, tilt)
+        return Filtered(self.trellis(prediction.tokens.device), self.within, prediction, asked, tilt)
+
+
+def _rows_of(prediction: Prediction, where: Positions) -> Tensor:
+    """bool `[B]`: the rows in which a position is asked for."""
+    asked = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
+    asked[where[0]] = True
+    return asked
 
 
 def _both(first: PositionWise, second: PositionWise) -> PositionWise:

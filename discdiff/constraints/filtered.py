@@ -36,31 +36,44 @@ class Filtered:
     nearly all rows; those in which they lose digits are done again in float64 logarithms.
 
     Args:
+        asked: bool `[B]`, the rows that will be drawn; the network is not run for others, and what is said of them
+            means nothing.
         trellis: the language over the rows.
         within: sets of tokens that hold beside it.
         prediction: what the network says.
         tilt: log weights on some positions, all of them open.
     """
 
-    def __init__(self, trellis: Trellis, within: PositionWise, prediction: Prediction, tilt: Tilt | None) -> None:
+    def __init__(
+        self,
+        trellis: Trellis,
+        within: PositionWise,
+        prediction: Prediction,
+        asked: Tensor,
+        tilt: Tilt | None = None,
+    ) -> None:
+        self.asked = asked
         self.trellis, self.within, self.prediction, self.tilt = trellis, within, prediction, tilt
         tokens, language = prediction.tokens, trellis.language
         device = tokens.device
         self.classes = torch.as_tensor(language.classes, device=device).long()
         used = torch.arange(tokens.shape[1], device=device) < trellis.lengths[:, None]
-        open_ = used & prediction.process.active(tokens)
+        open_ = used & prediction.process.active(tokens) & asked[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
         self._slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=device)
         if tilt is not None:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
         self.open = positions_of(open_)
+        self._shift = torch.zeros(len(tokens), dtype=torch.float64, device=device)
         own = self.classes[tokens.clamp(max=language.vocab_size - 1)]
         self.own = torch.nn.functional.one_hot(own, language.num_classes)
 
     def _log_p(self, where: Positions) -> Tensor:
         """log p under the sets and the tilt, `[N, V]`, not normalised."""
-        log_p = self.within.log_marginals(self.prediction, where)
+        log_p = self.prediction.log_denoiser(where)
+        if (allowed := self.within.allowed_at(where)) is not None:
+            log_p = log_p.masked_fill(~allowed.to(log_p.device), -torch.inf)
         if self.tilt is None:
             return log_p
         at = self._slot[where]
@@ -74,13 +87,15 @@ class Filtered:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Weight of each class at each position, `[L, C, B]`."""
+        """Weight of each class at each position, `[L, C, B]`; e^`_shift` of each row is taken out of its own."""
         members: dict[torch.dtype, Tensor] = {}
 
         def read(part: Positions) -> Tensor:
             log_p = self._log_p(part)
             if self.tilt is not None:
-                log_p = log_p - log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
+                most = log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
+                self._shift.index_add_(0, part[0], most[:, 0].double())
+                log_p = log_p - most
             if log_p.dtype not in members:
                 count = self.trellis.language.num_classes
                 members[log_p.dtype] = torch.nn.functional.one_hot(self.classes, count).to(log_p.dtype)
@@ -123,8 +138,8 @@ class Filtered:
 
     def log_total(self) -> Tensor:
         """log Z, float64 `[B]`; −∞ where the model gives accepted sequences no mass."""
-        total = self.ways.log_total.clone()
-        lost = (~self.ways.sound).nonzero()[:, 0]
+        total = self.ways.log_total + self._shift
+        lost = (~self.ways.sound & self.asked).nonzero()[:, 0]
         if len(lost):
             total[lost] = self._exact(lost)[2].log_total
         return total
@@ -132,7 +147,7 @@ class Filtered:
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
         classes, rest, sound = self.trellis.sample(self.weights, self.ways, u)
-        lost = (~sound).nonzero()[:, 0]
+        lost = (~sound & self.asked).nonzero()[:, 0]
         if len(lost):
             part, weights, ways = self._exact(lost)
             classes[lost], rest[lost] = part.sample(weights, ways, u[lost])[:2]
@@ -143,10 +158,10 @@ class Filtered:
         """Probabilities of tokens of one class, `[N, V]`, unnormalised; of those that may stand there if p has none."""
         allowed = self.within.allowed_at(where)
         free = inside if allowed is None else inside & allowed.to(inside.device)
-        log_p = self._log_p(where).masked_fill_(~inside, -torch.inf)
+        log_p = self._log_p(where).masked_fill(~inside, -torch.inf)
         most = log_p.amax(-1, keepdim=True)
         if bool(torch.isneginf(most).any()):
-            spares = (lambda: self.within.log_marginals(self.prediction, where), lambda: torch.zeros_like(log_p))
+            spares = (lambda: self.prediction.log_denoiser(where), lambda: torch.zeros_like(log_p))
             for spare in spares:
                 dead = torch.isneginf(log_p).all(-1, keepdim=True)
                 log_p = torch.where(dead, spare().masked_fill(~free, -torch.inf), log_p)
@@ -158,7 +173,7 @@ class Filtered:
         """log of marginal over weight of each class, `[B, L, C]`."""
         found, sound = self.trellis.marginals(self.weights, self.ways)
         ratio = (found.log() - self.weights.log()).permute(2, 0, 1)
-        lost = (~sound).nonzero()[:, 0]
+        lost = (~sound & self.asked).nonzero()[:, 0]
         if len(lost):
             part, weights, ways = self._exact(lost)
             logs = part.marginals(weights, ways)[0]

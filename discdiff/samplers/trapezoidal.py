@@ -44,6 +44,7 @@ class Trapezoidal(Ancestral):
     """
 
     law = "second order in the step while nothing is cut, else first"
+    weighs = False
 
     def __init__(self, theta: float = 0.5) -> None:
         self.theta = check_theta(type(self).__name__, theta)
