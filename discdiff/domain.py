@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from discdiff.errors import CheckpointError, ConfigError, DataError
+from discdiff.errors import CheckpointError, ConfigError, DataError, IncompatibleError
 from discdiff.records import Record
 
 if TYPE_CHECKING:
@@ -65,6 +65,26 @@ class Domain(ABC):
     def units(self, sequence: str) -> int:
         """How many units (bases, residues, characters) a string has; the denominator of bits per unit."""
         return len(sequence)
+
+    def counters(self) -> dict[str, Callable[[str, Sequence[int]], int]]:
+        """Units that bounds may be reported in, by name: each counts a string that consists of these tokens."""
+        return {"token": lambda sequence, tokens: len(tokens), self.unit: lambda sequence, tokens: self.units(sequence)}
+
+    def counter(self, unit: str | None = None) -> Callable[[str, Sequence[int]], int]:
+        """How many units a string of given tokens has; by default the domain's own.
+
+        Raises:
+            IncompatibleError: the domain has no such unit.
+        """
+        counters = self.counters()
+        if (unit or self.unit) not in counters:
+            raise IncompatibleError(
+                "unit",
+                got=repr(unit),
+                expected=f"{' or '.join(counters)}, what {self.name} is counted in",
+                remedy="Name one of these, or leave it out.",
+            )
+        return counters[unit or self.unit]
 
     def fit(self, sequences: Iterable[str]) -> Domain:
         """Learn the vocabulary from a training set, where the domain has one to learn; returns self."""

@@ -10,6 +10,10 @@ class DiscdiffError(ValueError):
     """Base of every error that discdiff raises on purpose. The command line prints it without a traceback."""
 
 
+class DiscdiffWarning(UserWarning):
+    """What discdiff has to say of a result that it gives all the same. The command line prints it as a note."""
+
+
 class IncompatibleError(DiscdiffError):
     """Two parts that cannot work together, refused before anything runs.
 

@@ -63,7 +63,8 @@ class Score(Parameterization):
     """log s_θ(x, σ)[i, y] = logits + log s₀(σ), 0 at y = x_i; the head has S columns.
 
     s₀ is the score of knowing nothing (`Process.log_score_scale`), so that logits start and stay of order one at any
-    noise: on the absorbing process 1/(V (e^σ − 1)), as in Lou et al. 2024, appendix C.2.
+    noise: on the absorbing process 1/(V (e^σ − 1)), as in Lou et al. 2024, appendix C.2; π_y / π_x elsewhere but for
+    a mask, which is rare at small σ.
     """
 
     def num_outputs(self, process: Process) -> int:
@@ -72,15 +73,16 @@ class Score(Parameterization):
     def predict(
         self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
-        scale = process.log_score_scale(sigma).expand(tokens.shape)
+        levels = sigma.expand(tokens.shape)
 
         def log_s(where: Positions | None) -> Tensor:
-            return logits(where) + (scale if where is None else scale[where])[..., None]
+            x, level = (tokens, levels) if where is None else (tokens[where], levels[where])
+            return logits(where) + process.log_score_scale(x, level)
 
         return ScorePrediction(process, tokens, sigma, frozen, log_s=log_s, calls=lambda: logits.evaluated.long())
 
     def encode(self, prediction: Prediction) -> Tensor:
-        return prediction.log_score() - prediction.process.log_score_scale(prediction.sigma)[..., None]
+        return prediction.log_score() - prediction.process.log_score_scale(prediction.tokens, prediction.sigma)
 
 
 class Denoiser(Parameterization):
@@ -130,6 +132,8 @@ class LeaveOneOutPrediction(Prediction):
         calls: gives the evaluations of each row so far.
     """
 
+    leaves_out = True
+
     def __init__(
         self,
         process: Process,
@@ -151,8 +155,8 @@ class LeaveOneOutPrediction(Prediction):
         """log p(x0_i | xt) before frozen positions are settled."""
         x, sigma = self._at(where)
         log_loo = self._log_loo(where)
-        like = self.process.content(self.process.likelihood(x, sigma.to(log_loo.dtype)))
-        return self.process.restrict(log_loo + like.log(), x).log_softmax(-1)
+        log_like = self.process.content(self.process.log_likelihood(x, sigma.to(log_loo.dtype)))
+        return self.process.restrict(log_loo + log_like, x).log_softmax(-1)
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         return self._settle(self._normalized(where), where, log=True)
@@ -198,7 +202,7 @@ class LeaveOneOut(Parameterization):
     def encode(self, prediction: Prediction) -> Tensor:
         log_p = prediction.log_denoiser()
         process = prediction.process
-        like = process.content(process.likelihood(prediction.tokens, prediction.sigma.to(log_p.dtype)))
+        log_like = process.content(process.log_likelihood(prediction.tokens, prediction.sigma.to(log_p.dtype)))
         # Where xt_i rules out some x0 the posterior is all that is known, and all that `predict` will need.
-        known = (like > 0).all(-1, keepdim=True)
-        return torch.where(known, log_p - like.log(), log_p)
+        known = log_like.isfinite().all(-1, keepdim=True)
+        return torch.where(known, log_p - log_like, log_p)

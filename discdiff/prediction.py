@@ -88,9 +88,11 @@ class Prediction(ABC):
 
     Attributes:
         has_denoiser: whether `log_denoiser` may be read at any noise level.
+        leaves_out: whether it is the leave-one-out law or a score, not a posterior to be divided by P_σ[xt_i, x0].
     """
 
     has_denoiser: bool = True
+    leaves_out: bool = False
 
     def __init__(self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> None:
         self.process, self.tokens, self.frozen = process, tokens, frozen
@@ -123,7 +125,7 @@ class Prediction(ABC):
             IncompatibleError: a position asked for, not frozen, could not have come from every token.
         """
         x, sigma = self._at(where)
-        impossible = self.process.content(self.process.likelihood(x, sigma)).eq(0).any(-1)
+        impossible = self.process.content(self.process.log_likelihood(x, sigma)).isneginf().any(-1)
         if self.frozen is not None:
             impossible = impossible & ~(self.frozen if where is None else self.frozen[where])
         if bool(impossible.any()):
@@ -136,15 +138,16 @@ class Prediction(ABC):
         return self._settle(self._leave_one_out(where), where, log=True)
 
     def _leave_one_out(self, where: Positions | None) -> Tensor:
+        # Of the x0 that can become xt_i; all that the rates and the bound need where xt_i rules some out.
         x, sigma = self._at(where)
         log_p = self.log_denoiser(where)
-        like = self.process.content(self.process.likelihood(x, sigma.to(log_p.dtype)))
-        return (log_p - like.log()).log_softmax(-1)
+        log_like = self.process.content(self.process.log_likelihood(x, sigma.to(log_p.dtype)))
+        return torch.where(log_like.isneginf(), -torch.inf, log_p - log_like).log_softmax(-1)
 
     def _convention(self, log_s: Tensor, x: Tensor) -> Tensor:
-        """log s with −∞ off the diagonal at positions that no reverse rate moves."""
+        """log s with −∞ at the states that cannot become x: all others, where no reverse rate moves it."""
         still = torch.full_like(log_s, -torch.inf).scatter(-1, x[..., None], 0.0)
-        return torch.where(self.process.active(x)[..., None], log_s, still)
+        return torch.where(self.process.comparable(x), log_s, still)
 
     def nll(self, x0: Tensor, where: Positions) -> Tensor:
         """−log p(x0_i | xt) at `where`: `[N]` nats. `x0` is int64 `[B, L]`."""
@@ -256,7 +259,7 @@ class ScorePrediction(Prediction):
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
         self._log_s, self._calls = log_s, calls
-        self.has_denoiser = process.reveals_noise
+        self.has_denoiser, self.leaves_out = process.reveals_noise, True
 
     @property
     def calls(self) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffError, IncompatibleError
 
 
 def _signed(value: int) -> int:
@@ -141,11 +141,11 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     No Gumbel noise: in float32 its truncation acts like a lower temperature.
 
     Args:
-        weights: `[..., K]`, non-negative, with at least one positive entry in each row.
+        weights: `[..., K]`, non-negative.
         u: `[...]` uniform numbers in [0, 1).
 
     Returns:
-        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite.
+        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite, or all are 0.
     """
     # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
     cumulative = weights.cumsum(-1, dtype=torch.float64)
@@ -157,7 +157,20 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     last = weights.shape[-1] - 1
     empty = weights.gather(-1, drawn.clamp(max=last)) == 0
     drawn = torch.where(empty, weights.argmax(-1, keepdim=True), drawn)
-    return torch.where(total.isfinite(), drawn, weights.shape[-1]).squeeze(-1)
+    return torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1]).squeeze(-1)
+
+
+def check_draws(tokens: Tensor, states: int) -> None:
+    """Refuse tokens that no draw gave: from weights that are not numbers they fall behind the last state.
+
+    Raises:
+        DiscdiffError: a draw failed (see `categorical`).
+    """
+    if bool((tokens >= states).any()):
+        raise DiscdiffError(
+            "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
+            "any probability. Were the weights trained? Take more steps?"
+        )
 
 
 def random_order(shape: tuple[int, int], *, generator: Randomness, purpose: str, device: torch.device) -> Tensor:

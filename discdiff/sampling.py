@@ -13,10 +13,10 @@ from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint, Unconstrained
 from discdiff.constraints.truncated import Truncated
 from discdiff.constraints.weighed import Weighed
-from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
 from discdiff.particles import Population, many, weigh
-from discdiff.randomness import Randomness, at_step
+from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Sampler, State
 from discdiff.sequences import Sequences
@@ -116,6 +116,7 @@ def sample(
         warnings.warn(
             f"given positions under {type(process).__name__}: this network was not trained with frozen positions and "
             "takes them for possible noise, so what it fills in is biased, however many steps (use Absorbing)",
+            DiscdiffWarning,
             stacklevel=2,
         )
     padding = torch.arange(width, device=device) >= sizes[:, None]
@@ -128,25 +129,16 @@ def sample(
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
         if population is not None:
             state = population.after_step(state, level.sigma_next, last=k + 1 == len(plan))
-        _check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
+        check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
-    _check_draws(state.tokens, process.vocab_size)  # no mask is left
+    check_draws(state.tokens, process.vocab_size)  # no mask is left
     if population is None:
         return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
     state, log_mean, effective = population.select(state, at_step(generator, len(plan) + 1))
     each = slice(None, None, particles)
     labels = None if labels is None else labels[each]
     return Sequences(state.tokens, sizes[each], labels, log_weights=log_mean, calls=state.calls, effective=effective)
-
-
-def _check_draws(tokens: Tensor, states: int) -> None:
-    """A draw from weights that are not numbers falls behind the last state (see `categorical`)."""
-    if bool((tokens >= states).any()):
-        raise DiscdiffError(
-            "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
-            "any probability. Were the weights trained? Take more steps?"
-        )
 
 
 def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:

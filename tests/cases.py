@@ -30,11 +30,13 @@ from tests.toys import (
     Array,
     Toy,
     absorbing_rates,
+    banded_rates,
     circular_rates,
     frequencies,
     hybrid_law,
     rank_one_rates,
     reversible_rates,
+    transient_rates,
     transition_matrix,
     uniform_rates,
 )
@@ -134,6 +136,14 @@ PROCESSES: dict[str, ProcessCase] = {
         lambda V: RateMatrix(V, circular_rates(max(V, 2)).tolist()), circular_rates, masked=False, redraws=False
     ),
 }
+SPARSE: dict[str, ProcessCase] = {
+    "banded": ProcessCase(lambda V: RateMatrix(V, banded_rates(V).tolist()), banded_rates, masked=False, redraws=False),
+    "transient": ProcessCase(
+        lambda V: RateMatrix(V, transient_rates(V).tolist()), transient_rates, masked=False, redraws=False
+    ),
+}
+"""Chains of neighbours, one with a state that cannot be entered again, for at least 3 tokens. The latter's prior KL is
+infinite, and its tokens rule out some x0: what holds for every process does not hold for it."""
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "log_linear": LogLinear,
     "geometric": Geometric,

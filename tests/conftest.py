@@ -15,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("DISCDIFF_SHARED", ROOT.parent / "shared"))
 
 # One thread per worker: pytest-xdist already fills the cores, and sums keep their order from run to run.
 torch.set_num_threads(1)
@@ -55,10 +56,9 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Return the folder of reference data: `shared/` beside the checkout, or $DISCDIFF_SHARED."""
-    path = Path(os.environ.get("DISCDIFF_SHARED", ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"reference data absent: no folder {path.name}/ beside the checkout; set DISCDIFF_SHARED")
-    return path
+    if not SHARED.is_dir():
+        pytest.skip(f"reference data absent: no folder {SHARED.name}/ beside the checkout; set DISCDIFF_SHARED")
+    return SHARED
 
 
 @dataclass(frozen=True)

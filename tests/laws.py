@@ -14,6 +14,7 @@ from discdiff.networks.base import Context
 from discdiff.prediction import Prediction, positions_of
 from discdiff.samplers import GridSampler, Level, RungeKutta2, Trapezoidal
 from discdiff.samplers.trapezoidal import TwoLeaps
+from tests.second_leaps import runge_kutta_kernel, trapezoidal_kernel
 from tests.toys import Array, Integers, Toy, every_sequence
 
 Given = Mapping[int, int]
@@ -60,12 +61,11 @@ def two_leap_matrix(
 
 
 def second_kernel(sampler: GridSampler, first: Prediction, second: Prediction, level: TwoLeaps) -> Tensor:
-    """The second leap's law of each position, `[N, L, S]`."""
+    """The second leap's law of each position, `[N, L, S]`, written down in `tests.second_leaps`."""
     if isinstance(sampler, Trapezoidal):
-        return sampler.combine(first, second).posterior(torch.tensor(level.sigma_next, dtype=first.sigma.dtype))
+        return torch.from_numpy(trapezoidal_kernel(sampler, first, second, level))
     assert isinstance(sampler, RungeKutta2)
-    where = positions_of(torch.ones_like(first.tokens, dtype=torch.bool))
-    return sampler.second_kernel(first, second, level, where).reshape(*first.tokens.shape, -1)
+    return torch.from_numpy(runge_kutta_kernel(sampler, first, second, level))
 
 
 def context(given: Given | None, states: Tensor) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ import torch
 from discdiff.description import build as rebuild
 from discdiff.description import describe
 from discdiff.errors import IncompatibleError
-from discdiff.samplers import Ancestral, Euler, Level, noise_levels
+from discdiff.samplers import Ancestral, Euler, Gridded, Level, Remasking, State, noise_levels
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
-from tests.cases import SCHEDULES, build
+from tests.cases import SAMPLERS, SCHEDULES, build
 
 COORDINATES: dict[str, Callable[[Level], float]] = {
     "time": lambda level: level.t,
@@ -62,6 +63,32 @@ def test_given_times() -> None:
     assert (drawn.calls == 3).all()
     assert rebuild(describe(sampler)).grid == [1.0, 0.7, 0.1]
     assert rebuild(describe(Euler("noise"))).grid == "noise"
+
+
+GRIDDED = [name for name, case in SAMPLERS.items() if isinstance(case.make(), Gridded)]
+
+
+@pytest.mark.parametrize("name", [*GRIDDED, "loop"])
+def test_every_sampler_on_a_grid_takes_one(name: str) -> None:
+    """Named and given: intervals begin where the grid says, σ falls without a gap; a stored sampler keeps it."""
+    made = Remasking(loop=0.5) if name == "loop" else SAMPLERS[name].make()
+    assert isinstance(made, Gridded)
+    options = {key: getattr(made, key) for key in ("rule", "eta", "loop", "theta") if hasattr(made, key)}
+    model = build("absorbing", "denoiser")
+    blank = torch.zeros(1, 2, dtype=torch.bool)
+    zero = torch.zeros(1, dtype=torch.int64)
+    state = State(blank.long(), blank, blank, None, zero, zero.double(), torch.Generator())
+    plans: list[tuple[Any, int | None]] = [("noise", 9), ("mask_fraction", 6), ([1.0, 0.6, 0.5, 0.2], None)]
+    for grid, steps in plans:
+        sampler = type(made)(**options, grid=grid)
+        _, levels = sampler.plan(model, state, steps)
+        count = sampler.intervals(steps) if steps else 4
+        begins = sorted({level.t for level in levels}, reverse=True)
+        want = noise_levels(model.schedule, count, grid)
+        assert begins == [level.t for level in want]
+        for one, two in itertools.pairwise(levels):
+            assert (one.s, one.sigma_next) == (two.t, two.sigma)
+        assert rebuild(describe(sampler)).grid == grid
 
 
 @pytest.mark.parametrize("grid", [[], [1.0, 1.0], [0.9, 0.5], [1.0, 0.0], [1.0, 0.5, 0.6], "sigma"], ids=str)

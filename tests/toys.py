@@ -73,6 +73,19 @@ def circular_rates(vocab_size: int) -> Array:
     return _one_jump(rates)
 
 
+def banded_rates(vocab_size: int) -> Array:
+    """Each token to its neighbours at rate 1: far ones are reached through all between."""
+    rates = np.eye(vocab_size, k=1) + np.eye(vocab_size, k=-1)
+    return _one_jump(rates)
+
+
+def transient_rates(vocab_size: int) -> Array:
+    """The same, but that no token jumps back to token 0."""
+    rates = np.eye(vocab_size, k=1) + np.eye(vocab_size, k=-1)
+    rates[0] = 0
+    return _one_jump(rates)
+
+
 def _one_jump(rates: Array) -> Array:
     """A generator with these off-diagonal rates and one expected jump per unit of σ where Qπ = 0."""
     rates = rates * (1 - np.eye(len(rates)))

@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from discdiff.cli import domains, evaluate, infill, sample, score, train
 
@@ -102,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         built.error("name a command.")
     arguments.configuration = configuration
     try:
-        return int(arguments.run(arguments) or 0)
+        with _notes():
+            return int(arguments.run(arguments) or 0)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:
@@ -113,6 +116,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug or isinstance(error, SystemExit):
             raise
         return _report(error, arguments.command)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show discdiff's own warnings as notes; others as Python does."""
+    from discdiff.errors import DiscdiffWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DiscdiffWarning)
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, DiscdiffWarning):
+                _say(_without_arguments(str(message)), 0)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = note
+        yield
+
+
+def _without_arguments(message: str) -> str:
+    """A warning's Python arguments as the options that a shell user types."""
+    return message.removeprefix("nelbo: ").replace("raise max_samples or the tolerance", "raise --tolerance")
 
 
 def _command(built: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ examples:
   discdiff evaluate runs/promoters --reference held_out.fasta
   discdiff evaluate runs/zinc --reference zinc.csv --where split=test --training zinc.csv --training-where split=train
   discdiff evaluate runs/zinc --reference test.smi --plots plots/ --json -o zinc.json
-  discdiff evaluate runs/text --reference test.txt -n 0         # the bound alone
+  discdiff evaluate runs/text --reference test.txt -n 0 --unit byte   # the bound alone, in bits per byte
 
 The bound is an upper bound on -log p of the reference, in nats and bits per unit, with the standard error of the
 estimate. Samples are judged by the domain: validity with reasons, uniqueness, novelty against --training, distances of
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
     pipeline = options.load(arguments)
+    pipeline.domain.counter(arguments.unit)
     reference = options.read(pipeline, arguments.reference, arguments)
     training = _training(pipeline, arguments)
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
@@ -79,6 +80,7 @@ def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.N
         reference,
         samples=arguments.noise_levels,
         tolerance=arguments.tolerance,
+        unit=arguments.unit,
         labels=arguments.label,
         seed=arguments.seed,
         batch_size=arguments.batch_size,

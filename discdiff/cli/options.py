@@ -176,8 +176,9 @@ def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True
         type=positive_float,
         metavar="NATS",
         help="draw more noise levels until the standard error of nats per token of the whole file is at most this; "
-        "a warning tells where 1024 levels a sequence do not suffice",
+        "a note tells where 1024 levels a sequence do not suffice",
     )
+    add("--unit", metavar="NAME", help="per what bits are given: token, or byte (text); default: the domain's own")
     if alone:
         add("--seed", type=int, default=0, metavar="N", help="default 0")
         add("--label", metavar="NAME", help="class of all sequences, for a run trained with labels")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from discdiff.errors import DataError
+from discdiff.errors import DataError, DiscdiffWarning
 
 _CHUNK = 1 << 17
 _OPENERS: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
@@ -130,7 +130,7 @@ def _check_bgzf_end(path: Path, file: io.BufferedReader) -> None:
     whole = file.read() == _BGZF_END
     file.seek(0)
     if not whole:
-        warnings.warn(f"{path}: no end marker of bgzip: the file may be truncated", stacklevel=4)
+        warnings.warn(f"{path}: no end marker of bgzip: the file may be truncated", DiscdiffWarning, stacklevel=4)
 
 
 def _looks_binary(chunk: bytes) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discdiff.errors import DiscdiffError
+from discdiff.errors import DiscdiffError, DiscdiffWarning
 from discdiff.likelihood.results import Bound
 from discdiff.likelihood.scored import Scored, in_batches
 from discdiff.likelihood.terms import Estimate, estimator, steps_of
@@ -37,14 +37,15 @@ def nelbo(
     """The negative evidence lower bound of each sequence.
 
     On the absorbing process it is computed in the mask fraction λ over all of (0, 1], where prior and reconstruction
-    terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy over t in
-    [t_min, 1], plus KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
+    terms vanish, by masking exactly k positions at a time. Else it is the integrated score entropy over the schedule's
+    noise, σ(t_min) to σ(1), drawn such that neither noise nor small σ is rare (`noised`, `noise_levels`), plus
+    KL(q(x_1|x0) ‖ π), plus the reconstruction term at t_min.
 
     With a tolerance, a pilot finds how many noise levels it takes, in rounds from `samples` on, and is thrown away:
     the bound is made of twice as many new draws, so that its number does not depend on its values. A bound that stopped
     where its own error happened to look small would be too low, since small errors go with small values; so would one
-    whose rows got different numbers by the errors that they showed (after Stein 1945). Where rare terms are large (off
-    the absorbing process at small t_min) the new draws may still miss the tolerance, which is then said.
+    whose rows got different numbers by the errors that they showed (after Stein 1945). The new draws may still miss the
+    tolerance, which is then said.
 
     Args:
         model: in eval mode, with the weights that are to be judged.
@@ -60,7 +61,7 @@ def nelbo(
         on_batch: called with (rows done, rows in all), in each round anew.
 
     Warns:
-        UserWarning: the tolerance was not met; `Bound.method` says so too.
+        DiscdiffWarning: the tolerance was not met; `Bound.method` says so too.
 
     Raises:
         DiscdiffError: no sequences, an empty one, fewer than 2 samples, or a tolerance that is not positive.
@@ -99,7 +100,9 @@ def nelbo(
     words = f"{how} with {sums.count} noise levels per sequence"
     if not met:
         warnings.warn(
-            f"nelbo: {words} (it is {bound.standard_error:.3g}); raise max_samples or the tolerance", stacklevel=3
+            f"nelbo: {words} (it is {bound.standard_error:.3g}); raise max_samples or the tolerance",
+            DiscdiffWarning,
+            stacklevel=3,
         )
     return sums.bound(f"{method}; {words}", per_token=per_token, met=met)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from discdiff.likelihood.noised import noised
 from discdiff.likelihood.scored import Scored
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
@@ -37,6 +39,15 @@ def _replicates(part: Scored, generator: Randomness, samples: int, first: int) -
         (len(rows),), generator=at_step(generator, first), purpose="time", dtype=torch.float64, device=rows.device
     )
     return [((shift + j / samples) % 1.0, at_step(generator, first + j + 1)) for j in range(samples)]
+
+
+def _coins(part: Scored, generator: Randomness, samples: int, first: int) -> list[Tensor]:
+    """A uniform number for each replicate, evenly spread as well: multiples of the golden ratio, shifted by row."""
+    rows = part.sequences
+    shift = uniform(
+        (len(rows),), generator=at_step(generator, first), purpose="coin", dtype=torch.float64, device=rows.device
+    )
+    return [(shift + j * (math.sqrt(5) - 1) / 2) % 1.0 for j in range(samples)]
 
 
 def steps_of(samples: int) -> int:
@@ -72,30 +83,51 @@ def by_masking(model: Model, part: Scored, generator: Randomness, samples: int, 
 
 
 def by_score_entropy(model: Model, part: Scored, generator: Randomness, samples: int, first: int = 0) -> Terms:
-    """∫dt σ' E Σ_i (score entropy of position i), its prior and its reconstruction term; given tokens stay clean."""
-    schedule, tokens = model.schedule, part.sequences.tokens
+    """∫dσ E Σ_i (score entropy of position i), its prior and its reconstruction term; given tokens stay clean."""
+    tokens, (low, high) = part.sequences.tokens, model.schedule.ends()
     diffusion, last = [], []
-    for j, (points, draw) in enumerate(_replicates(part, generator, samples, first)):
-        t = schedule.t_min + (1 - schedule.t_min) * points[:, None]
-        sigma = schedule.total_noise(t).to(model.dtype)
-        xt = torch.where(part.where, model.process.corrupt(tokens, sigma, generator=draw), tokens)
+    coins = _coins(part, generator, samples, first)
+    for j, ((points, draw), coin) in enumerate(zip(_replicates(part, generator, samples, first), coins, strict=True)):
+        level, density = noise_levels(points, low, high)
+        sigma = level[:, None].to(model.dtype)
+        xt, weight = noised(model.process, tokens, part.where, sigma, coin, generator=draw)
         where = positions_of(model.process.active(xt) & part.where)
         entropy = model.predict(xt, sigma, part.context()).score_entropy(tokens, where)
-        weight = (1 - schedule.t_min) * schedule.noise_rate(t)
-        diffusion.append(weight * _scatter(entropy, where, tokens))
-        # steps that no replicate above uses, one for each
-        last.append(reconstruction(model, part, at_step(generator, first + samples + 1 + j)))
+        diffusion.append((weight / density)[:, None] * _scatter(entropy, where, tokens))
+        # steps that no replicate above uses, one for each; and the coin's other side, so that the terms err apart
+        last.append(reconstruction(model, part, (coin + 0.5) % 1.0, at_step(generator, first + samples + 1 + j)))
     one = torch.ones(len(tokens), 1, dtype=torch.float64, device=tokens.device)
-    prior = model.process.prior_kl(tokens, schedule.total_noise(one))
+    prior = model.process.prior_kl(tokens, model.schedule.total_noise(one))
     return torch.stack(diffusion), torch.where(part.where, prior, 0.0), torch.stack(last)
 
 
-def reconstruction(model: Model, part: Scored, generator: Randomness) -> Tensor:
+POWER = 1 / 8
+"""σ^POWER is drawn uniformly: nearly as often in each decade of noise, and still at all where σ(t_min) is tiny."""
+
+
+def noise_levels(points: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Total noise σ in [low, high] with density ∝ σ^(POWER − 1), and that density at σ.
+
+    The integral is over σ, whatever the schedule. A position has noise with probability ~σ and then adds ~1/σ; draws
+    uniform in t see that too seldom at small σ, and those uniform in σ spend themselves where nothing is left to say.
+    `noised` takes the variance of the rare away, this density that of the sizes: among powers from 1/8 to 1 and the
+    uniform t the least variance, or nearly so, for each process and schedule.
+
+    Args:
+        points: uniform in [0, 1), float64 `[B]`.
+    """
+    start, end = low**POWER, high**POWER
+    sigma = (start + (end - start) * points) ** (1 / POWER)
+    return sigma, POWER * sigma ** (POWER - 1) / (end - start)
+
+
+def reconstruction(model: Model, part: Scored, coin: Tensor, generator: Randomness) -> Tensor:
     """−log p(x0 | x at t_min) for one draw, `[B, L]` nats: the last step of a sampler, at the smallest noise."""
     tokens = part.sequences.tokens
-    t = torch.full((len(tokens), 1), model.schedule.t_min, dtype=torch.float64, device=tokens.device)
-    sigma = model.schedule.total_noise(t).to(model.dtype)
-    xt = torch.where(part.where, model.process.corrupt(tokens, sigma, generator=generator), tokens)
+    sigma = torch.full((len(tokens), 1), model.schedule.ends()[0], dtype=torch.float64, device=tokens.device)
+    sigma = sigma.to(model.dtype)
+    xt, weight = noised(model.process, tokens, part.where, sigma, coin, generator=generator)
     where = positions_of(part.where)
     p = model.predict(xt, sigma, part.context()).posterior(torch.zeros_like(sigma), where)
-    return _scatter(-p.double().gather(-1, tokens[where][:, None])[:, 0].log(), where, tokens)
+    nats = -p.double().gather(-1, tokens[where][:, None])[:, 0].log()
+    return weight[:, None] * _scatter(nats, where, tokens)

@@ -86,6 +86,13 @@ class Rows:
     sequences: Sequences
     owners: Tensor
 
+    def tokens(self, cut: slice = slice(None)) -> list[list[int]]:
+        """The tokens of each string, or a part of each of its rows."""
+        found: list[list[int]] = [[] for _ in self.texts]
+        for owner, row in zip(self.owners.tolist(), self.sequences.lists(), strict=True):
+            found[owner] += row[cut]
+        return found
+
     @property
     def keys(self) -> Tensor:
         """int64: a number for each row that follows from its string's number and its own within the string."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from discdiff.data.dataset import SequenceDataset
 from discdiff.domain import Domain
 from discdiff.errors import DataError, IncompatibleError
 from discdiff.likelihood import Bound, Likelihood, any_order_likelihood, nelbo, ordered_likelihood
@@ -75,6 +76,21 @@ def likelihood_of(
     )
 
 
+def check_span(rows: Rows, strings: Sequence[str] | SequenceDataset, domain: Domain) -> None:
+    """Refuse a span where what it counts from is a block that the user never made.
+
+    Raises:
+        IncompatibleError: the rows are blocks of a stream.
+    """
+    if domain.streams and (isinstance(strings, SequenceDataset) or len(rows.owners) > len(rows.texts)):
+        raise IncompatibleError(
+            "score of a span",
+            got="a stream, which is cut into blocks of the model's length",
+            expected="sequences of their own, in which the span has a place",
+            remedy="Pass a list of strings, each no longer than a block.",
+        )
+
+
 def marks(sequences: Sequences, span: tuple[int, int]) -> Tensor:
     """bool `[B, L]`: tokens start .. end − 1 of each row.
 
@@ -94,30 +110,33 @@ def marks(sequences: Sequences, span: tuple[int, int]) -> Tensor:
 
 
 def scores_of(
-    rows: Rows, found: Bound | Likelihood, domain: Domain, span: tuple[int, int] | None
+    rows: Rows, found: Bound | Likelihood, domain: Domain, span: tuple[int, int] | None, unit: str | None = None
 ) -> list[SequenceScore]:
     """Rows added up to strings; a span counts its own units only."""
     count = len(rows.texts)
     nats = torch.zeros(count, dtype=torch.float64).index_add(0, rows.owners, found.total)
     variance = torch.zeros_like(nats).index_add(0, rows.owners, found.standard_errors.square())
-    content = rows.sequences.lists()
+    lengths = rows.sequences.lengths.tolist()
     each: list[list[float]] = [[] for _ in range(count)]
-    scored: list[list[int]] = [[] for _ in range(count)]
     cut = slice(None) if span is None else slice(*span)
-    for i, owner in enumerate(rows.owners.tolist()):
-        scored[owner] += content[i][cut]
-        if found.per_token is not None:
-            each[owner] += found.per_token[i, : len(content[i])].tolist()[cut]
+    scored = rows.tokens(cut)
+    if found.per_token is not None:
+        for i, owner in enumerate(rows.owners.tolist()):
+            each[owner] += found.per_token[i, : lengths[i]].tolist()[cut]
+    units = domain.counter(unit)
     texts = rows.texts if span is None else [domain.decode(tokens) for tokens in scored]
     return [
         SequenceScore(
             rows.texts[i],
             float(nats[i]),
             float(variance[i].sqrt()),
-            domain.units(texts[i]),
+            units(texts[i], scored[i]),
             len(scored[i]),
             tuple(each[i]) if found.per_token is not None else None,
             tuple(domain.symbols(scored[i])),
+            unit or domain.unit,
+            found.claim,
+            found.method,
         )
         for i in range(count)
     ]

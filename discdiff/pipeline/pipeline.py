@@ -19,7 +19,7 @@ from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of, with_end
-from discdiff.pipeline.likelihoods import How, likelihood_of, scores_of
+from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
 from discdiff.pipeline.results import Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
@@ -240,6 +240,7 @@ class Pipeline:
         orders: int | None = None,
         span: tuple[int, int] | None = None,
         per_token: bool = False,
+        unit: str | None = None,
         seed: int = 0,
         labels: Labels = None,
         batch_size: int = 64,
@@ -257,6 +258,7 @@ class Pipeline:
             orders: the mixture over this many random orders instead (absorbing).
             span: score tokens start .. end − 1 of each string (counted from 0) given all its others.
             per_token: keep what each token costs.
+            unit: what to count, of `domain.counters()`: "token" anywhere, "byte" of text; by default the domain's own.
             seed: any integer.
             labels: a class, by name or number, or one a string; by default those of a data set.
             batch_size: strings evaluated at once.
@@ -265,9 +267,13 @@ class Pipeline:
         Raises:
             DataError: a string that is empty or longer than what the model was trained on, with its number.
             UnknownTokenError: a symbol outside the alphabet.
-            IncompatibleError: labels that the model does not have, or none where it needs them.
+            IncompatibleError: labels that the model does not have, or none where it needs them; a unit that the domain
+                does not have; a span of a stream.
         """
+        self.domain.counter(unit)  # refused before anything runs
         rows = self._rows(strings, labels)
+        if span is not None:
+            check_span(rows, strings, self.domain)
         how = {"order": order, "orders": orders, "span": span, "per_token": per_token}
         with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
             found = likelihood_of(
@@ -277,7 +283,7 @@ class Pipeline:
                 how=How(**how, samples=samples, tolerance=tolerance, batch_size=batch_size),  # type: ignore[arg-type]
                 on_batch=lambda done, total: report(done / total),
             )
-        return scores_of(rows, found, self.domain, span)
+        return scores_of(rows, found, self.domain, span, unit)
 
     def bound(
         self,
@@ -285,14 +291,16 @@ class Pipeline:
         *,
         samples: int = 8,
         tolerance: float | None = None,
+        unit: str | None = None,
         seed: int = 0,
         labels: Labels = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> StringsBound:
         """An upper bound on −log p of a set of strings. Arguments and errors are those of `score`."""
+        count = self.domain.counter(unit)
         rows, bound = self._bound(strings, samples, tolerance, seed, labels, batch_size, progress)
-        return StringsBound(bound, sum(map(self.domain.units, rows.texts)), self.domain.unit)
+        return StringsBound(bound, sum(map(count, rows.texts, rows.tokens())), unit or self.domain.unit)
 
     def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
         classes = Classes(self._num_labels, self.label_names)

@@ -26,6 +26,9 @@ class SequenceScore:
         tokens: tokens that were scored.
         per_token: nats of each of them, or None; a learned end token is in `nats` only.
         symbols: how each of them is shown.
+        unit: what `units` counts.
+        claim: what `nats` is: "upper bound", "exact in order" or "mixture upper bound".
+        method: how it was computed, in one sentence.
     """
 
     sequence: str
@@ -35,6 +38,9 @@ class SequenceScore:
     tokens: int
     per_token: tuple[float, ...] | None = None
     symbols: tuple[str, ...] = ()
+    unit: str = "token"
+    claim: str = ""
+    method: str = ""
 
     @property
     def bits_per_unit(self) -> float:

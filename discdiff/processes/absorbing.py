@@ -23,6 +23,7 @@ class Absorbing(RankOne):
     """
 
     reveals_noise = True
+    irreducible = False
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -44,8 +45,9 @@ class Absorbing(RankOne):
     def active(self, x: Tensor) -> Tensor:
         return x == self.mask_id
 
-    def log_score_scale(self, sigma: Tensor) -> Tensor:
-        return -torch.log(torch.expm1(sigma) * self.vocab_size)
+    def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
+        # x0 uniform: of a masked position, which is all that has a score
+        return -torch.log(torch.expm1(sigma) * self.vocab_size)[..., None]
 
     def restrict(self, logits: Tensor, x: Tensor) -> Tensor:
         carried = torch.full_like(logits, -torch.inf).scatter(-1, x.clamp(max=self.vocab_size - 1)[..., None], 0.0)

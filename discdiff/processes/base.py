@@ -48,6 +48,7 @@ class Process(nn.Module, ABC):
         mask_id: the mask's state, or None.
         reveals_noise: whether a token shows if it is noise (absorbing). Then the denoiser is time-free, and frozen
             positions need no mark.
+        irreducible: whether every state can be reached from every other, so that no token rules out any x0.
         fastest_rate: largest |eigenvalue| of Q; exp(−ΔσQ) magnifies errors by exp(Δσ · fastest_rate).
     """
 
@@ -55,6 +56,10 @@ class Process(nn.Module, ABC):
     num_states: int
     mask_id: int | None = None
     reveals_noise: bool = False
+
+    @property
+    def irreducible(self) -> bool:
+        return True
 
     @property
     def fastest_rate(self) -> float:
@@ -88,6 +93,10 @@ class Process(nn.Module, ABC):
     def likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
         """q(x | ·) = row x of exp(σQ), `[..., S]`."""
 
+    def log_likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log q(x | ·), `[..., S]`, in σ's dtype: −∞ only where that state cannot become x."""
+        return self.likelihood(x, sigma).log()
+
     @abstractmethod
     def propagate(self, p: Tensor, sigma: Tensor) -> Tensor:
         """exp(σQ) p for `p` `[..., S]` and either sign of σ."""
@@ -106,13 +115,23 @@ class Process(nn.Module, ABC):
     ) -> Tensor:
         """Draw from π: int64 `[B, L]`."""
 
-    def log_score_scale(self, sigma: Tensor) -> Tensor:
-        """log s of every jump when nothing is known of x0, same shape as `sigma`: the natural zero of a score head."""
-        return torch.zeros_like(sigma)
+    def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """log s_y when nothing is known of x0, `[..., S]` or `[..., 1]`: the natural zero of a score head.
+
+        Here x0 ~ π, so that xt ~ π at any σ, and s_y = π_y / π_x; states that π leaves out count as its rarest one.
+        """
+        pi = self.stationary(dtype=torch.float64, device=x.device)
+        rarest = torch.where(pi > 1e-12, pi, 1.0).amin()
+        log_pi = pi.clamp(min=float(rarest)).log().to(sigma.dtype)
+        return log_pi - log_pi[x][..., None]
 
     def active(self, x: Tensor) -> Tensor:
         """bool `[...]`: positions that the reverse process can move, those with some `Q[x, y] > 0`."""
         return torch.ones_like(x, dtype=torch.bool)
+
+    def comparable(self, x: Tensor) -> Tensor:
+        """bool `[..., S]` or `[..., 1]`: the y that can become x; other scores no posterior tells."""
+        return self.active(x)[..., None]
 
     # ---- derived ----------------------------------------------------------------------------------------------------
     def content(self, p: Tensor) -> Tensor:
@@ -127,6 +146,10 @@ class Process(nn.Module, ABC):
         """Draw xt ~ q(· | x0): int64 `[B, L]`."""
         u = uniform(tuple(x0.shape), generator=generator, purpose="corrupt", dtype=torch.float64, device=x0.device)
         return categorical(self.transition(x0, sigma), u)
+
+    def staying(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """P_σ[x, x], `[...]`: the probability that a token is what it was."""
+        return self.transition(x, sigma).gather(-1, x[..., None])[..., 0]
 
     def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         """r_y = P_σ[y, x0] / P_σ[x, x0], `[..., S]`: the score's denoising target."""
@@ -155,13 +178,14 @@ class Process(nn.Module, ABC):
         every = torch.arange(self.vocab_size, device=x.device)
         columns = self.transition(every.expand(*x.shape, -1), sigma[..., None])
         into = torch.einsum("...y,...vy->...v", rates, columns)
-        return (into / self.content(self.likelihood(x, sigma))).log()
+        like = self.content(self.likelihood(x, sigma))
+        return torch.where(like > 0, into / like, 0.0).log()
 
     def max_jump_rate(self, sigma: Tensor) -> Tensor:
         """The largest of these rates over all x and x0, same shape as `sigma`: no state of any denoiser exceeds it."""
         x = torch.arange(self.num_states, device=sigma.device)
         rates = [self.log_jump_rate(x, level.expand(x.shape)) for level in sigma.flatten()]
-        return torch.stack([rate[~rate.isnan()].max().exp() for rate in rates]).reshape(sigma.shape)
+        return torch.stack([rate.max().exp() for rate in rates]).reshape(sigma.shape)
 
     def jump(self, x: Tensor, x0: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
         """The destination y ≠ x of a reverse jump given x0, y ∝ Q[x,y] P_σ[y,x0]: int64."""

@@ -23,7 +23,7 @@ def generator_of(rates: Tensor) -> Tensor:
 def banded(size: int, width: int = 1, decay: float = 0.0) -> Tensor:
     """Jumps to values at most `width` away, at rate e^(−decay·(d − 1)) for distance d: for ordinal tokens.
 
-    The limit is uniform. Austin et al. 2021 (D3PM), appendix A.2.3 (discretised Gaussian) is a relative.
+    The limit is uniform. Austin et al. 2021 (D3PM), appendix A.2.5 (band-diagonal, with decay 0).
 
     Raises:
         IncompatibleError: no width between 1 and size − 1, or a negative decay.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ class Hybrid(RankOne):
     A mask shows that its token is lost, but a token may be noise too: the denoiser depends on σ, and given positions
     must be marked as frozen. The clean sequence holds no mask: the last step, to σ = 0, draws content tokens only.
 
-    Austin et al. 2021 (D3PM), appendix A.2.5 (absorbing and uniform together); von Rütte et al. 2025 (GIDD).
+    Austin et al. 2021 (D3PM), appendix A.2.6 (absorbing and uniform together); von Rütte et al. 2025 (GIDD).
 
     Args:
         vocab_size: V content tokens; the mask is state V.
@@ -47,6 +49,13 @@ class Hybrid(RankOne):
     def base_mass(self, x: Tensor, *, dtype: torch.dtype) -> Tensor:
         pi = torch.full(x.shape, (1 - self.mask_share) / self.vocab_size, dtype=dtype, device=x.device)
         return pi.masked_fill(x == self.mask_id, self.mask_share)
+
+    def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
+        # x0 uniform over the tokens: xt is each of them with (1 − (1 − α) κ)/V, and the mask with (1 − α) κ
+        log_mask = torch.log(-torch.expm1(-sigma) * self.mask_share)
+        log_token = torch.log1p(-log_mask.exp()) - math.log(self.vocab_size)
+        log_q = torch.cat([log_token[..., None].expand(*sigma.shape, self.vocab_size), log_mask[..., None]], -1)
+        return log_q - torch.where(x == self.mask_id, log_mask, log_token)[..., None]
 
     def draw_base(self, u: Tensor) -> Tensor:
         token = (u.double() / (1 - self.mask_share) * self.vocab_size).long()

@@ -21,7 +21,7 @@ class Marginal(Kept, RankOne):
     π is a float64 buffer that is saved with the weights. Without counts and probabilities it is unknown until `fit` or
     `load_state_dict`, and whatever needs it raises `IncompatibleError`.
 
-    Vignac et al. 2023 (DiGress), section 4.2 (marginal noise).
+    Vignac et al. 2023 (DiGress), section 4.1 (marginal noise).
 
     >>> Marginal(3, counts=[7, 1, 0]).stationary(dtype=torch.float64).tolist()
     [0.7272727272727273, 0.18181818181818182, 0.09090909090909091]

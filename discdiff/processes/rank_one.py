@@ -74,6 +74,9 @@ class RankOne(Process):
         token = uniform(shape, generator=generator, purpose="corrupt token", dtype=torch.float64, device=x0.device)
         return torch.where(event < -torch.expm1(-sigma.double()), self.draw_base(token), x0)
 
+    def staying(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.exp(-sigma) - torch.expm1(-sigma) * self.base_mass(x, dtype=sigma.dtype)
+
     def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
         odds = 1 / torch.expm1(sigma)
         numerator = self._pi(sigma) + one_hot(x0, self.num_states, odds)

@@ -88,6 +88,10 @@ class RateMatrix(Kept, Process):
         return self._exponential
 
     @property
+    def irreducible(self) -> bool:
+        return bool(self.exponential.reachable.all())
+
+    @property
     def fastest_rate(self) -> float:
         return self.exponential.fastest_rate
 
@@ -152,6 +156,9 @@ class RateMatrix(Kept, Process):
             self._active = (self.filled(REMEDY) > 0).any(-1)
         return self._active[x]
 
+    def comparable(self, x: Tensor) -> Tensor:
+        return self.exponential.reachable[x]
+
     def stationary(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
         return stationary_of(self.filled(REMEDY)).to(dtype=dtype, device=device)
 
@@ -163,6 +170,12 @@ class RateMatrix(Kept, Process):
         return torch.searchsorted(pi.cumsum(0), u, right=True).clamp(max=int(pi.nonzero()[-1]))
 
     # ---- in float64, where float32 would lose transition probabilities below 1e-38 -----------------------------------
+    def log_likelihood(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.likelihood(x, sigma.double()).log().to(sigma.dtype)
+
+    def conditional_ratio(self, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+        return super().conditional_ratio(x, x0, sigma.double()).to(sigma.dtype)
+
     def bridge(self, x: Tensor, x0: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         return super().bridge(x, x0, sigma.double(), sigma_next.double()).to(sigma.dtype)
 
@@ -178,10 +191,15 @@ class RateMatrix(Kept, Process):
     def log_jump_rate(self, x: Tensor, sigma: Tensor) -> Tensor:
         rates = self.filled(REMEDY).clone().fill_diagonal_(0.0)
         into = self._gather(x, sigma.double(), lambda levels: rates @ self.exponential(levels))
-        return (into / self.likelihood(x, sigma.double())).log().to(sigma.dtype)
+        like = self.likelihood(x, sigma.double())
+        return torch.where(like > 0, into / like, 0.0).log().to(sigma.dtype)
 
     def score_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        return super().score_from_denoiser(log_p.double(), x, sigma.double()).to(log_p.dtype)
+        log_s = super().score_from_denoiser(log_p.double(), x, sigma.double()).to(log_p.dtype)
+        return torch.where(self.comparable(x), log_s, -torch.inf)
+
+    def score_from_leave_one_out(self, log_loo: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        return super().score_from_leave_one_out(log_loo.double(), x, sigma.double()).to(log_loo.dtype)
 
     def posterior_from_denoiser(self, log_p: Tensor, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         p = super().posterior_from_denoiser(log_p.double(), x, sigma.double(), sigma_next.double())
@@ -223,7 +241,10 @@ def normalized_generator(rates: Tensor, size: int) -> Tensor:
             "one closed class, so that the noise forgets where it began",
             "Connect the parts, by a small rate between all states.",
         )
-    return q / -(stationary_of(q) @ q.diagonal())
+    jumps = -float(stationary_of(q) @ q.diagonal())
+    if jumps <= 0:
+        raise _refused("one state that none leaves, where all end", "noise that goes on jumping", "Use Absorbing.")
+    return q / jumps
 
 
 def _refused(got: str, expected: str, remedy: str) -> IncompatibleError:

@@ -28,6 +28,9 @@ class Uniform(RankOne):
     def base_mass(self, x: Tensor, *, dtype: torch.dtype) -> Tensor:
         return torch.full(x.shape, 1 / self.num_states, dtype=dtype, device=x.device)
 
+    def log_score_scale(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.zeros_like(sigma)[..., None]
+
     def draw_base(self, u: Tensor) -> Tensor:
         return (u * self.num_states).long().clamp(max=self.num_states - 1)
 

@@ -6,6 +6,7 @@ from discdiff.samplers.argmax import Argmax
 from discdiff.samplers.base import (
     DEFAULT_STEPS,
     EventSampler,
+    Gridded,
     GridSampler,
     Level,
     Sampler,
@@ -43,6 +44,7 @@ __all__ = [
     "ForwardBackward",
     "Gibbs",
     "GridSampler",
+    "Gridded",
     "Level",
     "Ordered",
     "PredictorCorrector",

@@ -19,7 +19,8 @@ class AnyOrder(PlannedSampler):
     correlation of its positions; `block_schedule.optimal_blocks` finds the sizes that lose least. Every call reveals
     something, so the number of calls is known: `steps`, by default one a position.
 
-    Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), section 3; Chen, Cong and Li 2025.
+    Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), on parallelised ARDMs; Chen, Cong and Li 2025,
+    "Optimal inference schedules for masked diffusion models".
 
     Args:
         blocks: "uniform", "cosine" (small blocks first), or the sizes; they must then add up to the positions to

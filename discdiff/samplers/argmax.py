@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import positions_of
-from discdiff.samplers.base import Level, Sampler, State, check_steps, noise_levels
+from discdiff.samplers.base import Gridded, Level, State
 
 SHARP = 1e6
 """A power of the marginals that leaves nothing but the likeliest."""
 
 
-class Argmax(Sampler):
+class Argmax(Gridded):
     """Each step leaves ⌊n λ(s)⌋ of a row's n tokens masked, λ the mask fraction; the surest positions are revealed.
 
     A position's token is the likeliest under the constraint, and positions whose token is likeliest go first; ties go
-    to the first token and position. Nothing is random: every row of one length is the same. For the absorbing process;
-    elsewhere a position's likeliest next state is the one that it has, so that the noise of the start would come out.
+    to the first token and position. Nothing is random: every row of one length is the same. For the absorbing process:
+    a likeliest next state is defined for any, but where tokens do not show whether they are noise it is, in a short
+    step, mostly the state that a position has. What comes out is then the start, or the state likeliest under π.
 
     Chang et al. 2022 (MaskGIT), section 3.3, at temperature 0.
     """
 
-    takes_steps = True
     law = "greedy: a mode, always the same"
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if not model.process.reveals_noise:
             raise IncompatibleError(
                 "Argmax sampler",
-                got=type(model.process).__name__,
-                expected="the absorbing process",
+                got=f"{type(model.process).__name__}, where "
+                "the likeliest next state is mostly the one that a position has",
+                expected="the absorbing process, which shows what is still to be chosen",
                 remedy="Use Ancestral with this process, with a low temperature.",
             )
-
-    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        return state, noise_levels(model.schedule, check_steps(steps))
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from discdiff.model import Model
 from discdiff.networks.base import Context
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
-from discdiff.randomness import Randomness, categorical, index_rows, uniform
+from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
 from discdiff.samplers.grid import Grid, check_grid, grid_times
 from discdiff.schedules import Schedule
 
@@ -79,7 +80,12 @@ class State:
         return uniform(shape, generator=self.generator, purpose=purpose, dtype=torch.float64, device=self.tokens.device)
 
     def moved(self, where: Positions, tokens: Tensor, prediction: Prediction, **extras: Tensor) -> State:
-        """The state after `tokens` were put at `where`, the prediction's evaluations counted."""
+        """The state after `tokens` were put at `where`, the prediction's evaluations counted.
+
+        Raises:
+            DiscdiffError: a draw failed, so that its token is no state.
+        """
+        check_draws(tokens, prediction.process.num_states)
         return replace(
             self,
             tokens=self.tokens.index_put(where, tokens),
@@ -157,14 +163,14 @@ class Sampler(ABC):
         """The state after one interval."""
 
 
-class GridSampler(Sampler):
-    """A sampler over a fixed grid of noise levels: each step is two draws.
-
-    x0 is drawn from the prediction under the constraint, then positions move given that x0. A score-form prediction
-    off the absorbing process steps from `kernel` directly.
+class Gridded(Sampler):
+    """A sampler that goes through a fixed grid of noise levels.
 
     Args:
         grid: where the steps are: uniform in "time", "noise" or "mask_fraction", or the times themselves, from 1 down.
+
+    Raises:
+        IncompatibleError: no such grid, or times that do not fall from 1.
     """
 
     takes_steps = True
@@ -172,6 +178,27 @@ class GridSampler(Sampler):
 
     def __init__(self, grid: Grid = "time") -> None:
         self.grid = check_grid(grid)
+
+    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
+        if steps is None and not isinstance(self.grid, str):
+            steps = next(calls for calls in itertools.count(1) if self.intervals(calls) == len(self.grid))
+        return state, self.levels(model.schedule, check_steps(steps))
+
+    def intervals(self, steps: int) -> int:
+        """How many intervals of the grid `steps` network calls are enough for, at least 1."""
+        return steps
+
+    def levels(self, schedule: Schedule, steps: int) -> list[Level]:
+        """The intervals to go through in `steps` network calls."""
+        return noise_levels(schedule, self.intervals(steps), self.grid)
+
+
+class GridSampler(Gridded):
+    """A sampler over a grid of which each step is two draws.
+
+    x0 is drawn from the prediction under the constraint, then positions move given that x0. A score-form prediction
+    off the absorbing process steps from `kernel` directly.
+    """
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if constraint.restricts_draws and not has_denoiser(model):
@@ -181,14 +208,6 @@ class GridSampler(Sampler):
                 expected="a model with a denoiser",
                 remedy="Clamp positions only, without top-k and top-p, or train with Denoiser.",
             )
-
-    def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
-        given = DEFAULT_STEPS if isinstance(self.grid, str) else len(self.grid)
-        return state, self.levels(model.schedule, given if steps is None else check_steps(steps))
-
-    def levels(self, schedule: Schedule, steps: int) -> list[Level]:
-        """The intervals to go through in `steps` network calls."""
-        return noise_levels(schedule, steps, self.grid)
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         sigma, sigma_next = level.noise(state, model.dtype)
@@ -265,7 +284,7 @@ class EventSampler(Sampler):
         return state, [whole] * (most if steps is None else min(most, check_steps(steps)))
 
     def look(self, model: Model, state: State, fraction: Tensor) -> Prediction:
-        """What the network says of the tokens as they are, shown mask fraction `fraction` `[B]`."""
+        """What the network says, shown `fraction` `[B]`: masks over all positions of the row, given ones among them."""
         low, high = model.schedule.ends()
         sigma = (-torch.log1p(-fraction)).clamp(low, high).to(model.dtype)[:, None]
         return model.predict(state.tokens, sigma, state.context())

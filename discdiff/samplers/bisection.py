@@ -16,7 +16,8 @@ class Bisection(PlannedSampler):
     independent given what is known. Elsewhere neighbours are never drawn together, which is where dependence is
     strongest.
 
-    Luxembourg, Permuter and Nachmani 2025, "Plan for Speed: dilated scheduling for masked diffusion language models".
+    Luxembourg, Permuter and Nachmani 2025, "Plan for Speed: dilated scheduling for masked diffusion language models",
+    dilates within blocks of 2^m positions; here the whole row is one, of any length.
     """
 
     law = "exact on Markov data, in ceil(log2(L + 1)) calls; else an approximation"

@@ -21,7 +21,7 @@ class EntropyBounded(EventSampler):
     network; at γ = 0 the law is exact, and positions that are certain still come together.
 
     Ben-Hamu et al. 2025, "Accelerated sampling from masked diffusion models via entropy bounded unmasking" (EB-Sampler,
-    its entropy order).
+    equation 2, with entropy as the order).
 
     Args:
         gamma: γ ≥ 0, nats a call.

@@ -19,7 +19,13 @@ class Gibbs(Corrector):
 
     On the absorbing process i is a position that shows its token: it is masked again and drawn from the denoiser, at
     any noise, σ = 0 included. Elsewhere x0_i is drawn from the leave-one-out law, the denoiser over P_σ[x_i, x0], then
-    x_i from q(· | x0_i); that law is lost at σ = 0. A score network says it directly: p_t(y | x_{−i}) ∝ s_y.
+    x_i from q(· | x0_i). A score network says it directly: p_t(y | x_{−i}) ∝ s_y. A token that rules out some x0, of a
+    chain with states that cannot be entered again, tells neither.
+
+    Off the absorbing process moves at σ = 0 draw x_i = x0_i as the network says at σ(t_min), the clean tokens taken for
+    noised ones: p0 then moves by at most twice the chance that one of the other positions has changed by t_min. That is
+    for networks that say a score or the leave-one-out law; a posterior at σ(t_min) hardly depends on the others, and
+    its quotient by P_σ is mostly the network's error.
 
     Position-wise constraints hold and p_t given them is left as it is.
 
@@ -27,11 +33,19 @@ class Gibbs(Corrector):
     """
 
     def check(self, model: Model, predictor: Sampler, *, final: bool) -> None:
-        if final and not model.process.reveals_noise:
+        if not (model.process.reveals_noise or model.process.irreducible):
+            raise IncompatibleError(
+                "Gibbs corrector",
+                got=f"{type(model.process).__name__} with states that cannot be entered again",
+                expected="a process whose tokens could have come from any other",
+                remedy="Connect its states by a small rate, use the ForwardBackward corrector, or none.",
+            )
+        if final and not model.process.reveals_noise and not says_left_out(model):
             raise IncompatibleError(
                 "Gibbs sweeps at σ = 0",
-                got=type(model.process).__name__,
-                expected="the absorbing process, where a clean token can be masked and drawn again",
+                got=f"a posterior on {type(model.process).__name__}, "
+                "which at σ = 0 says nothing but the token that is there",
+                expected="the absorbing process, or a network trained with LeaveOneOut or Score",
                 remedy="Set final_sweeps=0 and sweeps=1: they act at each noise level before the last.",
             )
 
@@ -53,16 +67,29 @@ class Gibbs(Corrector):
             sigma = (-torch.log1p(-hidden)).clamp(*model.schedule.ends()).to(model.dtype)[:, None]
             prediction = model.predict(shown, sigma, state.context())
             return state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+        clean = level.sigma_next == 0.0
         sigma = level.noise(state, model.dtype)[1]
+        if clean:
+            sigma = torch.full_like(sigma, model.schedule.ends()[0])
         prediction = model.predict(state.tokens, sigma, state.context())
         if not prediction.has_denoiser:
-            tokens = categorical(prediction.log_score(where).softmax(-1), state.uniform("token")[where])
-            return state.moved(where, tokens, prediction)
+            log_s = prediction.log_score(where)
+            law = (process.content(log_s) if clean else log_s).softmax(-1)
+            return state.moved(where, categorical(law, state.uniform("token")[where]), prediction)
         noise = sigma.expand(state.tokens.shape)[where]
-        own = process.content(process.likelihood(state.tokens[where], noise))
-        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own.log())
-        tokens = categorical(process.transition(x0, noise), state.uniform("noise")[where])
-        return state.moved(where, tokens, prediction)
+        own = process.content(process.log_likelihood(state.tokens[where], noise))
+        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own)
+        if clean:
+            return state.moved(where, x0, prediction)
+        known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on
+        tokens = categorical(process.transition(known, noise), state.uniform("noise")[where])
+        return state.moved(where, torch.where(known == x0, tokens, process.num_states), prediction)
+
+
+def says_left_out(model: Model) -> bool:
+    """Whether a model's predictions are scores or leave-one-out laws."""
+    tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).leaves_out
 
 
 def _candidates(model: Model, state: State) -> Tensor:

@@ -51,7 +51,8 @@ class RateSampler(GridSampler):
             log_total = log_rate[:, 0]
         else:
             log_total = (constraint.log_marginals(prediction, where) + log_rate).logsumexp(-1)
-        jumping = state.uniform("who")[where] < self.chance(log_total.exp() * expected_time(level))
+        # What is no number counts as jumping: its draw then fails, as it should.
+        jumping = ~(state.uniform("who")[where] >= self.chance(log_total.exp() * expected_time(level)))
         where = (where[0][jumping], where[1][jumping])
         x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=log_rate[jumping])
         tokens = process.jump(x[jumping], x0, noise[jumping], state.uniform("move")[where])

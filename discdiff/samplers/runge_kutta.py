@@ -12,9 +12,13 @@ from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical, fork
 from discdiff.samplers.base import Level, State
+from discdiff.samplers.grid import Grid
 from discdiff.samplers.rates import RateSampler, jump_law
 from discdiff.samplers.trapezoidal import TwoLeaps, check_theta, two_leaps
 from discdiff.schedules import Schedule
+
+Logs = tuple[Tensor, Tensor]
+"""log p(x0 | xt) by the predictions at t and in the middle, `[N, V]` each."""
 
 
 class RungeKutta2(RateSampler):
@@ -29,6 +33,7 @@ class RungeKutta2(RateSampler):
 
     Args:
         theta: where the middle lies, as a fraction of the interval from t; 1/2 is the midpoint rule.
+        grid: where the intervals are, as for any `Gridded` sampler.
 
     Raises:
         IncompatibleError: θ is not between 0 and 1.
@@ -36,11 +41,15 @@ class RungeKutta2(RateSampler):
 
     law = "first order in the step"
 
-    def __init__(self, theta: float = 0.5) -> None:
+    def __init__(self, theta: float = 0.5, grid: Grid = "time") -> None:
+        super().__init__(grid)
         self.theta = check_theta(type(self).__name__, theta)
 
+    def intervals(self, steps: int) -> int:
+        return (steps + 1) // 2
+
     def levels(self, schedule: Schedule, steps: int) -> list[Level]:
-        return two_leaps(schedule, steps, self.theta)
+        return two_leaps(super().levels(schedule, steps), schedule, self.theta)
 
     def chance(self, expected: Tensor) -> Tensor:
         return -torch.expm1(-expected)
@@ -54,10 +63,14 @@ class RungeKutta2(RateSampler):
         second = model.predict(middle.tokens, level.second.noise(state, model.dtype)[0], context)
         again = replace(state, generator=fork(state.generator, "second leap"))
         where = positions_of(state.movable & process.active(state.tokens))
-        if first.has_denoiser:
+        if process.reveals_noise:
             tokens = self._second_draws(first, second, constraint, again, level, where)
         else:
-            tokens = categorical(self.second_kernel(first, second, level, where), again.uniform("move")[where])
+            logs = None
+            if first.has_denoiser:
+                logs = constraint.log_marginals(first, where), constraint.log_marginals(second, where)
+            kernel = self.second_kernel(first, second, level, where, logs)
+            tokens = categorical(kernel, again.uniform("move")[where])
         done = again.moved(where, tokens, first)
         return replace(done, generator=state.generator, calls=done.calls + second.calls)
 
@@ -78,77 +91,46 @@ class RungeKutta2(RateSampler):
         level: TwoLeaps,
         where: Positions,
     ) -> Tensor:
-        """Tokens after the second leap, int64 `[N]`: who jumps, x0 under the constraint, where to."""
+        """Tokens after the second leap of masks, int64 `[N]`: who jumps, and x0 under the constraint."""
         logs = constraint.log_marginals(first, where), constraint.log_marginals(second, where)
-        expected = self._expected(first, second, level, where, *logs)
-        jumping = state.uniform("who")[where] < self.chance(expected.sum(-1))
-        at = (where[0][jumping], where[1][jumping])
-        logs = logs[0][jumping], logs[1][jumping]
+        expected = first.process.content(self._expected(first, second, level, where, logs))
+        jumping = ~(state.uniform("who")[where] >= self.chance(expected.sum(-1)))
         chosen = expected[jumping]
-        tilt = torch.where(chosen > 0, chosen.log() - logs[0], -torch.inf)
-        drawn = constraint.draw(first, at, state.uniform("token"), tilt=tilt)
-        if not first.process.reveals_noise:
-            drawn = categorical(self._jumps(first, second, level, at, *logs, drawn), state.uniform("move")[at])
+        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - logs[0][jumping])
+        drawn = constraint.draw(first, (where[0][jumping], where[1][jumping]), state.uniform("token"), tilt=tilt)
         return state.tokens[where].masked_scatter(jumping, drawn)
 
-    def second_kernel(self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions) -> Tensor:
-        """The law of the next state given both predictions, without constraint: `[N, S]` at `where`."""
-        x, process = first.tokens[where], first.process
-        if not first.has_denoiser:
-            now, then = self._weights(level)
-            rates, later = (
-                process.reverse_rate(each.log_score(where), each.tokens[where]).clamp(min=0) for each in (first, second)
-            )
-            jumps = (now * rates + then * later).clamp(min=0)
-            return jump_law(jumps.scatter(-1, x[:, None], 0.0), x, self.chance)
-        logs = first.log_denoiser(where), second.log_denoiser(where)
-        expected = self._expected(first, second, level, where, *logs)
-        jumps = torch.zeros(len(x), process.num_states, dtype=expected.dtype, device=x.device)
-        for token in range(process.vocab_size):
-            share = self._jumps(first, second, level, where, *logs, torch.full_like(x, token))
-            total = share.sum(-1, keepdim=True)
-            jumps = jumps + expected[:, token, None] * torch.where(total > 0, share / total, 0.0)
-        return jump_law(jumps, x, self.chance)
+    def second_kernel(
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None = None
+    ) -> Tensor:
+        """The law of the next state given both predictions: `[N, S]` at `where`.
 
-    def _weights(self, level: TwoLeaps) -> tuple[float, float]:
-        """What multiplies the rates per unit of σ at t and in the middle."""
-        ahead, time = 0.5 / self.theta, level.t - level.s
-        return (1 - ahead) * level.first.noise_rate * time, ahead * level.second.noise_rate * time
+        Args:
+            logs: log p(x0 | xt) under a constraint by both predictions, `[N, V]` each; their own by default.
+        """
+        if logs is None and first.has_denoiser:
+            logs = first.log_denoiser(where), second.log_denoiser(where)
+        return jump_law(self._expected(first, second, level, where, logs), first.tokens[where], self.chance)
 
     def _expected(
-        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, p: Tensor, q: Tensor
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None
     ) -> Tensor:
-        """Expected numbers of jumps out of x that each x0 asks for, `[N, V]`; `p`, `q` are log p(x0) at both times."""
-        now, then = self._weights(level)
-        process, x, middle = first.process, first.tokens[where], second.tokens[where]
-        sigma = second.sigma[where]
-        later = process.log_jump_rate(middle, sigma).exp()
-        # A jump of the middle's token back to x is no jump from x.
-        back = process.rates_into(middle, dtype=sigma.dtype).gather(-1, x[:, None])
-        returns = (x != middle)[:, None] & (back > 0)
-        ratio = process.content(process.likelihood(x, sigma) / process.likelihood(middle, sigma))
-        later = torch.where(returns, (later - back * ratio).clamp(min=0), later)
-        both = now * p.exp() * process.log_jump_rate(x, first.sigma[where]).exp() + then * q.exp() * later
-        return torch.where(p > -torch.inf, both.clamp(min=0), 0.0)
+        """Expected numbers of jumps to each state, `[N, S]`: both rates combined, then cut, a destination at a time.
 
-    def _jumps(
-        self,
-        first: Prediction,
-        second: Prediction,
-        level: TwoLeaps,
-        where: Positions,
-        p: Tensor,
-        q: Tensor,
-        x0: Tensor,
-    ) -> Tensor:
-        """Expected numbers of jumps to each state for one x0 (int64 `[N]`), `[N, S]`."""
+        Cutting what each x0 asks for by itself would cut more: at θ < 1/2 the weight of R_t is negative.
+        """
 
-        def rates(prediction: Prediction, log_p: Tensor) -> Tensor:
+        def rates(prediction: Prediction, log_p: Tensor | None) -> Tensor:
             process, x, sigma = prediction.process, prediction.tokens[where], prediction.sigma[where]
-            into = process.rates_into(x, dtype=sigma.dtype).scatter(-1, x[:, None], 0.0)
-            jumps = torch.where(into > 0, into * process.conditional_ratio(x, x0, sigma), 0.0)
-            return jumps * log_p.gather(-1, x0[:, None]).exp()
+            if log_p is None:
+                log_s = prediction.log_score(where)
+            else:
+                log_s = process.score_from_denoiser(log_p, x, sigma.to(log_p.dtype))
+            return process.reverse_rate(log_s, x).clamp(min=0)
 
-        now, then = self._weights(level)
+        ahead, time = 0.5 / self.theta, level.t - level.s
+        now, then = (1 - ahead) * level.first.noise_rate * time, ahead * level.second.noise_rate * time
+        p, q = (None, None) if logs is None else logs
         jumps = (now * rates(first, p) + then * rates(second, q)).clamp(min=0)
+        # A jump of the middle's token back to x is no jump from x.
         return jumps.scatter(-1, first.tokens[where][:, None], 0.0)

@@ -13,7 +13,8 @@ from discdiff.model import Model
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, ScorePrediction, positions_of
 from discdiff.randomness import categorical, fork
 from discdiff.samplers.ancestral import Ancestral
-from discdiff.samplers.base import Level, State, noise_levels
+from discdiff.samplers.base import Level, State
+from discdiff.samplers.grid import Grid
 from discdiff.schedules import Schedule
 
 
@@ -38,6 +39,7 @@ class Trapezoidal(Ancestral):
 
     Args:
         theta: where the middle lies, as a fraction of the interval from t.
+        grid: where the intervals are, as for any `Gridded` sampler.
 
     Raises:
         IncompatibleError: θ is not between 0 and 1.
@@ -46,11 +48,15 @@ class Trapezoidal(Ancestral):
     law = "second order in the step while nothing is cut, else first"
     weighs = False
 
-    def __init__(self, theta: float = 0.5) -> None:
+    def __init__(self, theta: float = 0.5, grid: Grid = "time") -> None:
+        super().__init__(grid)
         self.theta = check_theta(type(self).__name__, theta)
 
+    def intervals(self, steps: int) -> int:
+        return (steps + 1) // 2
+
     def levels(self, schedule: Schedule, steps: int) -> list[Level]:
-        return two_leaps(schedule, steps, self.theta)
+        return two_leaps(super().levels(schedule, steps), schedule, self.theta)
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         if not isinstance(level, TwoLeaps):  # the last one
@@ -73,8 +79,9 @@ class Trapezoidal(Ancestral):
         def log_p(where: Positions | None) -> Tensor:
             earlier = first.log_denoiser(where)
             if not process.reveals_noise:
-                carried = _own(second, where) - _own(first, where)
-                earlier = (earlier + carried).log_softmax(-1)
+                past, here = _own(first, where), _own(second, where)
+                # What the first token rules out cannot have become the second one either, from which it came.
+                earlier = torch.where(past.isneginf(), -torch.inf, earlier + here - past).log_softmax(-1)
             return mixed(second.log_denoiser(where), earlier)
 
         def log_s(where: Positions | None) -> Tensor:
@@ -108,9 +115,9 @@ def check_theta(name: str, theta: float) -> float:
     return theta
 
 
-def two_leaps(schedule: Schedule, steps: int, theta: float) -> list[Level]:
-    """Intervals of two calls each, the last of one; at most `steps` calls."""
-    *levels, last = noise_levels(schedule, (steps + 1) // 2)
+def two_leaps(levels: list[Level], schedule: Schedule, theta: float) -> list[Level]:
+    """The intervals with a middle each, for two calls; the last, to σ = 0, as it is."""
+    *levels, last = levels
     halved: list[Level] = []
     for level in levels:
         middle = torch.tensor(level.t - theta * (level.t - level.s), dtype=torch.float64)
@@ -125,4 +132,4 @@ def _own(prediction: Prediction, where: Positions | None) -> Tensor:
     x, sigma = prediction.tokens, prediction.sigma
     if where is not None:
         x, sigma = x[where], sigma[where]
-    return prediction.process.content(prediction.process.likelihood(x, sigma)).log()
+    return prediction.process.content(prediction.process.log_likelihood(x, sigma))

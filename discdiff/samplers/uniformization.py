@@ -20,6 +20,8 @@ from discdiff.samplers.base import Level, Sampler, State, has_denoiser
 
 BLOCK = 1.1
 """Ratio of the noise levels at the ends of a block: within one the bound stands still."""
+MOST_TICKS = 1e8
+"""Candidate events of a row; beyond, their times alone would fill the memory."""
 
 
 class Uniformization(Sampler):
@@ -56,6 +58,14 @@ class Uniformization(Sampler):
         edges, bounds = blocks(model.process, low, high)
         measure = torch.cat([torch.zeros(1, dtype=torch.float64), ((edges[:-1] - edges[1:]) * bounds).cumsum(0)])
         movable = state.movable.sum(-1).double().cpu()
+        ticks = float(movable.max() * measure[-1])
+        if not ticks <= MOST_TICKS:
+            raise IncompatibleError(
+                "Uniformization sampler",
+                got=f"a bound of the rates that takes about {ticks:.2g} candidate events a row",
+                expected=f"at most {MOST_TICKS:.0g}: no likelihood of the process far below the others",
+                remedy="Use Ancestral with this process, or a schedule with a larger σ at t_min.",
+            )
         arrivals = self._arrivals(state, movable * measure[-1])
         # From ticks of a unit clock to noise levels: the inverse of n ∫ B dσ, linear within a block.
         point = arrivals / movable.clamp(min=1)[:, None]

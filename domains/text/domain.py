@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from discdiff.constraints import Constraint
 from discdiff.domain import MASK_SYMBOL, Domain, Record
-from discdiff.errors import CheckpointError, ConfigError
+from discdiff.errors import CheckpointError, ConfigError, DiscdiffWarning
 from domains.text.tokenizers import BytePairs, Characters, Given, Tokenizer, check_size, load
 
 SAVED = "saved"
@@ -51,6 +51,7 @@ class Text(Domain):
             if isinstance(self._tokenizer, Given) and not self._tokenizer.exact:
                 warnings.warn(
                     f"{tokenizer} does not give every text back exactly (it normalizes, or has unknown characters)",
+                    DiscdiffWarning,
                     stacklevel=2,
                 )
             self._kind = SAVED  # a run folder holds its own copy
@@ -83,6 +84,10 @@ class Text(Domain):
 
     def symbols(self, tokens: Sequence[int]) -> list[str]:
         return [MASK_SYMBOL if token == self.vocab_size else self.tokenizer.symbol(token) for token in tokens]
+
+    def counters(self) -> dict[str, Callable[[str, Sequence[int]], int]]:
+        """Characters (code points), tokens, and bytes of UTF-8; of a character cut by a block, those within it."""
+        return super().counters() | {"byte": lambda sequence, tokens: self.tokenizer.num_bytes(tokens)}
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:

@@ -43,6 +43,10 @@ class Tokenizer(ABC):
     def symbol(self, token: int) -> str:
         """How one token is shown."""
 
+    def num_bytes(self, tokens: Sequence[int]) -> int:
+        """How many bytes of UTF-8 the text of some ids has."""
+        return len(self.decode(tokens).encode())
+
     @abstractmethod
     def built(self) -> Pieces:
         """The tokenizer in the Hugging Face `tokenizers` format."""
@@ -170,6 +174,11 @@ class BytePairs(Tokenizer):
         """The text; bytes that are no UTF-8, which a model may write, become U+FFFD."""
         self.known(tokens)
         return b"".join([self._bytes[token] for token in tokens]).decode("utf-8", errors="replace")
+
+    def num_bytes(self, tokens: Sequence[int]) -> int:
+        # not of the decoded text: a lone part of a character would count as the three bytes of U+FFFD
+        self.known(tokens)
+        return sum(len(self._bytes[token]) for token in tokens)
 
     def symbol(self, token: int) -> str:
         return self._bytes[token].decode("utf-8", errors="backslashreplace")

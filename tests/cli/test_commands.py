@@ -89,7 +89,7 @@ def test_score(workshop: Workshop, discdiff: Discdiff) -> None:
     ran = discdiff("score", workshop.dna, workshop.fasta, "--noise-levels", "2")
     assert ran.code == 0, ran.err
     header, *rows = ran.out.splitlines()
-    assert header == "name\tbases\tnats\tstandard_error\tbits_per_base"
+    assert header == "name\tbases\tnats_upper_bound\tstandard_error\tbits_per_base_upper_bound"
     assert [row.split("\t")[0] for row in rows] == [f"p{i}" for i in range(40)]
     assert "bits per base" in ran.err
     as_json = discdiff("score", workshop.dna, workshop.fasta, "--noise-levels", "2", "--json", "--quiet")
@@ -187,7 +187,7 @@ def test_score_by_order_span_and_token(workshop: Workshop, discdiff: Discdiff) -
     mixture = discdiff("score", workshop.dna, workshop.fasta, "--orders", "2", "--quiet")
     assert mixture.code == 0, mixture.err
     table = discdiff("score", workshop.dna, workshop.fasta, "--per-token", "--tolerance", "0.5")
-    assert table.out.splitlines()[0] == "name\tposition\ttoken\tnats"
+    assert table.out.splitlines()[0] == "name\tposition\ttoken\tnats_upper_bound"
     for words, said in (
         (["--span", "9"], "START:END"),
         (["--span", "3:400"], "does not lie within"),

@@ -83,9 +83,14 @@ def test_score_entropy(golden: Golden, name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_score_entropy_in_float32(golden: Golden, name: str) -> None:
-    """Finite and right to five digits from σ = 1e-9 to 20, where the reference has NaN, infinities and noise."""
+    """Finite and right to five digits from σ = 1e-9 to 20; the reference's uniform process has NaN and infinities."""
     case = golden(name)
     process, (x, sigma), x0 = process_of(case), noise(case, dtype=torch.float32), case.tensor("x0")
     ours = process.score_entropy(case.tensor("log_score", torch.float32), x, x0, sigma)
     assert ours.dtype == torch.float32
-    close(ours.double(), case.tensor("score_entropy_exact"), rtol=1e-5)
+    exact, theirs = case.tensor("score_entropy_exact"), case.tensor("score_entropy_f32")
+    close(ours.double(), exact, rtol=1e-5)
+    usable = (sigma > 0.01) | torch.full_like(sigma, name.startswith("sedd_graph_absorb")).bool()
+    close(ours[usable], theirs[usable], rtol=3e-4, atol=1e-6)
+    wrong = ~((theirs.double() - exact).abs() <= 1e-3 * exact)
+    assert bool(wrong[0].any()) == name.startswith("sedd_graph_uniform")  # σ = 1e-9

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from discdiff.losses import ScoreEntropy, TimeCrossEntropy
+from discdiff.losses import D3PM, ScoreEntropy, TimeCrossEntropy
 from discdiff.model import Diffusion
 from discdiff.parameterizations import Denoiser
 from discdiff.processes.absorbing import Absorbing
@@ -48,6 +48,10 @@ def test_schedule_is_theirs(golden: Golden, kind: str) -> None:
     case, schedule = golden("md4_V7"), Masking(kind)
     t = case.tensor("t_grid")
     close(torch.exp(-schedule.total_noise(t)), case.tensor(f"{kind}_alpha"), rtol=1e-11)
+    odds = -torch.log(torch.expm1(schedule.total_noise(t)))
+    close(odds, case.tensor(f"{kind}_logsnr"), rtol=1e-9, atol=1e-10)
+    slope = -torch.exp(-schedule.total_noise(t)) * schedule.noise_rate(t)
+    close(slope, case.tensor(f"{kind}_dalpha"), rtol=1e-10, atol=1e-12)
     weight = schedule.noise_rate(t) / torch.expm1(schedule.total_noise(t))
     close(weight, -case.tensor(f"{kind}_weight"), rtol=1e-10, atol=1e-12)
 
@@ -65,6 +69,33 @@ def test_continuous_loss(golden: Golden, kind: str, loss: TimeCrossEntropy | Sco
     draws = masks_at(zt, process, time=points_of(case.tensor("t"), schedule))
     values = loss(model, Sequences.full(case.tensor("x")), generator=draws)
     close(values / (1 - schedule.t_min), case.tensor(f"{kind}_loss_cont"), rtol=1e-10)
+
+
+class FromTheirNoise(D3PM):
+    """D3PM whose clean end is their t = 0, where a token is still masked with probability ε."""
+
+    def levels(self, schedule: Schedule) -> Tensor:
+        return schedule.total_noise(torch.linspace(0, 1, self.steps + 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_discrete_loss(golden: Golden, kind: str) -> None:
+    """T = 8 steps; t is rounded up to the grid."""
+    case, process = golden("md4_V7"), Absorbing(7)
+    zt = case.tensor("zt")
+    model = Diffusion(Said(zt, case.tensor("logits"), process), process, Masking(kind), Denoiser())
+    values = FromTheirNoise(8)(
+        model, Sequences.full(case.tensor("x")), generator=masks_at(zt, process, time=case.tensor("t"))
+    )
+    close(values, case.tensor(f"{kind}_loss_T8"), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reconstruction_bound(golden: Golden, kind: str) -> None:
+    """The constant that they add: what is masked at t = 0, by a uniform guess. Our bounds go to λ = 0 and have none."""
+    case, masked = golden("md4_V7"), -torch.expm1(-Masking(kind).total_noise(torch.zeros(1, dtype=torch.float64)))
+    length, size = case.data["x"].shape[1], case.case["meta"]["V"]
+    close((masked * length * math.log(size))[0], case.tensor(f"{kind}_recon"), rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

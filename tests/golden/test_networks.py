@@ -91,7 +91,7 @@ def test_sedd_log_score(golden: Golden, name: str, kind: type, dtype: torch.dtyp
     process = kind(case.case["meta"]["tokens"])
     net = network(case, process, Score(), dtype)
     tokens, sigma = case.tensor("indices"), case.tensor("sigma", dtype)[:, None]
-    out = net.head(net.hidden(tokens, sigma, Context())) + process.log_score_scale(sigma)[..., None]
+    out = net.head(net.hidden(tokens, sigma, Context())) + process.log_score_scale(tokens, sigma.expand(tokens.shape))
     out = out.scatter(-1, tokens[..., None], 0.0)
     torch.testing.assert_close(out, case.tensor(target), atol=tol, rtol=tol)
 
@@ -108,6 +108,7 @@ def test_sedd_loss_and_gradients(golden: Golden, name: str, kind: type) -> None:
     entropy = prediction.score_entropy(case.tensor("x0"), where)
     loss = schedule.noise_rate(t)[:, 0] * sum_rows(entropy, where[0], len(xt))
     torch.testing.assert_close(loss, case.tensor("loss_f64"), atol=1e-10, rtol=1e-12)
+    torch.testing.assert_close(loss.float(), case.tensor("loss"), atol=0, rtol=1e-5)
     same_gradients(net, loss.mean(), case, "", BIASES | EMBEDDING)
 
 
@@ -139,6 +140,7 @@ def test_mdlm(golden: Golden) -> None:
     process, xt = Absorbing(case.case["meta"]["tokens"]), case.tensor("xt")
     sigma = case.tensor("sigma")
     torch.testing.assert_close(LogLinear(1e-3).total_noise(case.tensor("t")), sigma, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(LogLinear(1e-3).noise_rate(case.tensor("t")), case.tensor("dsigma"), atol=0, rtol=1e-6)
     for dtype in (torch.float32, torch.float64):
         net = network(case, process, Denoiser(), dtype)
         for shown, target in ((sigma, "logits_sigma"), (0 * sigma, "logits_sigma0")):
@@ -157,7 +159,10 @@ def test_mdlm_loss_gradients(golden: Golden) -> None:
     nll = -out.log_softmax(-1).gather(-1, case.tensor("x0")[..., None])[..., 0]
     nll = nll * (xt == process.mask_id) / case.tensor("t", torch.float64)[:, None]
     torch.testing.assert_close(nll, case.tensor("nll_f64"), atol=1e-10, rtol=1e-12)
+    torch.testing.assert_close(nll.float(), case.tensor("nll"), atol=1e-5, rtol=1e-5)
     content = case.tensor("attention_mask")
+    reduced = ((nll * content).sum() / content.sum()).float()
+    torch.testing.assert_close(reduced, case.tensor("loss"), atol=0, rtol=1e-5)
     same_gradients(net, (nll * content).sum() / content.sum(), case, "", BIASES)
 
 

@@ -15,6 +15,7 @@ from discdiff.parameterizations import Conditional, Denoiser, Parameterization, 
 from discdiff.processes.absorbing import Absorbing
 from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
+from discdiff.training.schedule import rate_factor
 from tests.conftest import GoldenCase
 from tests.golden.replay import Golden, Untimed, close, masks_at, points_of
 from tests.golden.test_networks import network, ours
@@ -62,8 +63,11 @@ def test_training_steps(golden: Golden, name: str) -> None:
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         if "grad_norm" in case.data:
             close(norm.float(), case.tensor("grad_norm")[step], rtol=2e-6)
-        warm = step if name == "mdlm_train_subs" else step + 1
-        optimizer.param_groups[0]["lr"] = meta["lr"] * min(1.0, warm / meta["warmup"])
+        warm = step - 1 if name == "mdlm_train_subs" else step
+        rate = meta["lr"] * rate_factor(warm, 0.0, warmup_steps=meta["warmup"], decay="constant")
+        if "lr" in case.data:
+            close(torch.tensor(rate), case.tensor("lr")[step].float())
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         decay = min(meta["ema"], (2 + step) / (11 + step))
         for key, weight in weights.items():

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from discdiff.losses import ScoreEntropy
+from discdiff.losses import D3PM, ScoreEntropy
 from discdiff.model import Diffusion
-from discdiff.parameterizations import Denoiser
+from discdiff.parameterizations import Denoiser, LeaveOneOut
 from discdiff.prediction import DenoiserPrediction, positions_of
 from discdiff.processes.uniform import Uniform
-from discdiff.schedules import LogLinear
+from discdiff.schedules import LogLinear, Schedule
 from discdiff.sequences import Sequences
 from tests.conftest import GoldenCase
 from tests.golden.replay import Golden, Said, close, denoised, given, points_of, posterior_of
@@ -50,6 +50,50 @@ def test_udlm_continuous_loss(golden: Golden, size: int) -> None:
     close(ours, case.tensor("diffusion_loss"), rtol=1e-10)
     half = rate.float() * score_entropy(predicted(case, sigma, torch.float32), case.tensor("x0"))
     close(half.double(), exact, rtol=2e-6, atol=1e-6)
+    close(half, case.tensor("diffusion_loss_f32"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_udlm_reconstruction(golden: Golden, size: int) -> None:
+    """−log p(x0): leave-one-out and posterior are one where nothing is noise. Their total is the sum."""
+    case, process = golden(f"udlm_uniform_V{size}"), Uniform(size)
+    x0, zero = case.tensor("x0"), torch.zeros(len(case.data["x0"]), 1, dtype=torch.float64)
+    model = Diffusion(Said(case.tensor("xt"), case.tensor("logits"), process), process, LogLinear(1e-3), Denoiser())
+    every = positions_of(torch.ones_like(x0).bool())
+    reconstruction = model.predict(case.tensor("xt"), zero).nll(x0, every).view(x0.shape)
+    close(reconstruction, case.tensor("recon_loss"), rtol=1e-12)
+    sigma, rate = linear_noise(case.tensor("t"))
+    total = rate * score_entropy(predicted(case, sigma), x0) + reconstruction
+    close(total, case.tensor("loss"), rtol=1e-10)
+
+
+class LinearInTime(D3PM):
+    """D3PM on α = 1 − t, its steps moved by `earlier`."""
+
+    def __init__(self, steps: int, earlier: float) -> None:
+        super().__init__(steps)
+        self.earlier = earlier
+
+    def levels(self, schedule: Schedule) -> Tensor:
+        t = torch.linspace(0, 1, self.steps + 1, dtype=torch.float64) - self.earlier
+        return linear_noise(t.clamp(min=0))[0][:, 0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_udlm_discrete_loss(golden: Golden, size: int, steps: int) -> None:
+    """T KL(q(x_s | xt, x0) ‖ p(x_s | xt)) through the loss itself; their KL cancels, the more the larger T.
+
+    Their step from t = 1 begins and ends 1e-4 earlier, ours at σ = ∞.
+    """
+    case, process = golden(f"udlm_uniform_V{size}"), Uniform(size)
+    xt, t = case.tensor("xt"), case.tensor(f"t_T{steps}")
+    model = Diffusion(Said(xt, case.tensor("logits"), process), process, LogLinear(), LeaveOneOut())
+    draws = given(time=t - 0.5 / steps, corrupt=torch.zeros_like(xt), corrupt_token=(xt + 0.5) / size)
+    x0 = Sequences.full(case.tensor("x0"))
+    values, last = (LinearInTime(steps, earlier)(model, x0, generator=draws) for earlier in (0.0, 1e-4))
+    ours = torch.where(t > 1 - 1e-4, last, values)
+    close(ours, case.tensor(f"d3pm_loss_T{steps}").sum(-1), rtol=1e-10 * steps)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -85,6 +129,7 @@ def test_udlm_network(golden: Golden) -> None:
     clean = logits(net, x0, torch.zeros(len(x0), dtype=torch.float64)).log_softmax(-1)
     reconstruction = -clean.gather(-1, x0[..., None])[..., 0]
     close(reconstruction.float(), case.tensor("recon_loss"), rtol=1e-5)
+    close((diffusion + reconstruction).float(), case.tensor("loss"), rtol=3e-6, atol=1e-5)
     same_gradients(net, (diffusion + reconstruction).mean(), case, "", {})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from discdiff.likelihood import orders, terms
 from discdiff.likelihood.scored import Scored
 from discdiff.model import Model
-from tests import test_exact_likelihood as guard
+from tests.likelihood import test_orders, test_spans, test_tolerance
 
 
 def test_a_token_that_sees_itself_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,14 +24,14 @@ def test_a_token_that_sees_itself_too_late(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(orders, "_reveal", forgetful)
     with pytest.raises(AssertionError):
-        guard.test_ordered_is_the_product_of_conditionals("absorbing", "conditional", (0, 1, 2))
+        test_orders.test_ordered_is_the_product_of_conditionals("absorbing", "conditional", (0, 1, 2))
 
 
 def test_mean_over_orders_is_no_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean of log p over orders in place of the log of the mean."""
     monkeypatch.setattr(Tensor, "logsumexp", lambda self, dim: self.mean(dim) + math.log(self.shape[dim]))
     with pytest.raises(AssertionError):
-        guard.test_mixture_over_orders()
+        test_orders.test_mixture_over_orders()
 
 
 def test_span_that_masks_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,9 +41,9 @@ def test_span_that_masks_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
         Scored, "of", classmethod(lambda cls, model, rows, span, asked: real(cls, model, rows, None, asked))
     )
     with pytest.raises(AssertionError):
-        guard.test_span_given_the_rest((True, False, True))
+        test_spans.test_span_given_the_rest((True, False, True))
     with pytest.raises(AssertionError):
-        guard.test_bound_of_a_span("absorbing", "denoiser", (True, False, True))
+        test_spans.test_bound_of_a_span("absorbing", "denoiser", (True, False, True))
 
 
 def test_rounds_that_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +51,4 @@ def test_rounds_that_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     real = terms._replicates
     monkeypatch.setattr(terms, "_replicates", lambda part, draw, samples, first: real(part, draw, samples, 0))
     with pytest.raises(AssertionError):
-        guard.test_nothing_of_the_pilot_is_kept()
+        test_tolerance.test_nothing_of_the_pilot_is_kept()

@@ -13,7 +13,7 @@ from discdiff.processes import Hybrid, Marginal, Process, RateMatrix
 from discdiff.schedules import LogLinear
 from tests.cases import PROCESSES, build
 from tests.oracles import test_o02_score_entropy as o02
-from tests.oracles import test_o03_gap as o03
+from tests.oracles import test_o04_reverse_generator as o04
 from tests.processes import test_fast_forms as forms
 from tests.processes import test_maps as maps
 from tests.toys import TOYS, circular_rates, frequencies
@@ -35,7 +35,7 @@ def test_rows_for_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError):
         maps.test_rates(case, torch.float64)
     monkeypatch.setitem(PROCESSES, "circular", case)
-    assert o03.stationarity_error(build("circular", "denoiser", toy=o03.TOY), "circular", 0.5) > 1e-3
+    assert o04.stationarity_error(build("circular", "denoiser", toy=o04.TOY), "circular", 0.5) > 1e-3
 
 
 class Rounded(RateMatrix):
@@ -91,4 +91,4 @@ def test_one_percent_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PROCESSES, "circular", case)
     loss, toy = ScoreEntropy(), TOYS["dense3x2"]
     assert o02.error_of(loss, "circular", "denoiser", toy, LogLinear(t_min=o02.T_MIN)) > 1e-3
-    assert o03.stationarity_error(build("circular", "denoiser", toy=o03.TOY), "circular", 0.5) > 1e-4
+    assert o04.stationarity_error(build("circular", "denoiser", toy=o04.TOY), "circular", 0.5) > 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from discdiff.samplers import (
     Gibbs,
     Level,
     Remasking,
+    RungeKutta2,
     Sampler,
     State,
     TauLeaping,
@@ -22,9 +25,10 @@ from discdiff.samplers import (
     Uniformization,
     remasking,
 )
+from discdiff.samplers.runge_kutta import Logs
+from discdiff.samplers.trapezoidal import TwoLeaps
 from discdiff.sampling import sample
 from tests.cases import build
-from tests.laws import slope
 from tests.oracles import test_o05_correctors as o05
 from tests.oracles import test_o08_tau_leaping as o08
 from tests.oracles import test_o09_second_order as o09
@@ -125,8 +129,39 @@ class Uncarried(Trapezoidal):
     [(NoExtrapolation(), "absorbing"), (WrongTheta(), "absorbing"), (Uncarried(), "uniform")],
 )
 def test_weights_of_the_trapezoid(mutant: Trapezoidal, process: str) -> None:
-    tv, _ = o09.errors(mutant, process, "near-independent3x2", [16, 32, 64])
-    assert slope([16, 32, 64], tv) < 1.5
+    assert o09.leap_error(mutant, process, "denoiser") > 1e-3
+
+
+class EqualWeights(RungeKutta2):
+    """Both places weigh one half, whatever θ is."""
+
+    def _expected(
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None
+    ) -> Tensor:
+        halved = copy(self)
+        halved.theta = 1.0
+        return RungeKutta2._expected(halved, first, second, level, where, logs)
+
+
+class BackToTheStart(RungeKutta2):
+    """A jump of the middle's token back to x counts as one out of x."""
+
+    def _expected(
+        self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None
+    ) -> Tensor:
+        jumps = super()._expected(first, second, level, where, logs)
+        back = second.process.reverse_rate(second.log_score(where), second.tokens[where]).clamp(min=0)
+        then = 0.5 / self.theta * level.second.noise_rate * (level.t - level.s)
+        x = first.tokens[where][:, None]
+        return jumps.scatter(-1, x, then * back.gather(-1, x))
+
+
+@pytest.mark.parametrize(
+    ("mutant", "parameterization"),
+    [(EqualWeights(0.35), "denoiser"), (EqualWeights(), "score"), (BackToTheStart(), "denoiser")],
+)
+def test_rates_of_runge_kutta(mutant: RungeKutta2, parameterization: str) -> None:
+    assert o09.leap_error(mutant, "uniform", parameterization) > 1e-2
 
 
 # ---- uniformization -------------------------------------------------------------------------------------------------
@@ -152,4 +187,4 @@ def test_clock_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reveals_as_if_nothing_were_remasked(monkeypatch: pytest.MonkeyPatch) -> None:
     right = remasking.revealed
     monkeypatch.setattr(remasking, "revealed", lambda rate, level: right(0 * rate, level))
-    assert o16.marginal_error(Remasking("rescale", 0.3)) > 1e-2
+    assert o16.marginal_errors(Remasking("rescale", 0.3))[0] > 1e-2

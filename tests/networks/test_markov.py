@@ -61,18 +61,6 @@ def test_against_enumeration(process: str, parameterization: str, zeros: bool) -
         torch.testing.assert_close(laws[0].exp(), laws[1].exp(), rtol=1e-10, atol=1e-12)
 
 
-def test_padding_is_passed_over() -> None:
-    """A row shorter than the batch has the posterior that it would have alone."""
-    made = PROCESSES["uniform"].make(3)
-    model = Diffusion(chain(3), made, LogLinear(), PARAMETERIZATIONS["denoiser"]())
-    xt = torch.tensor([[0, 2, 1, 1, 0], [2, 1, 0, 0, 0]])
-    padding = torch.arange(5) >= torch.tensor([[5], [3]])
-    noise = torch.full((2, 1), 0.7, dtype=torch.float64)
-    both = model.predict(xt, noise, Context(padding=padding)).log_denoiser()
-    alone = model.predict(xt[1:, :3], noise[1:]).log_denoiser()
-    torch.testing.assert_close(both[1, :3], alone[0], rtol=1e-12, atol=1e-12)
-
-
 def test_what_it_says_of_itself() -> None:
     """log p0, marginals, entropy and bigrams against the table."""
     network = chain(4)

@@ -1,4 +1,7 @@
-"""O3, O4, O5: what a wrong score costs, to the digit; and that the true one leads back from p_1 to p_0."""
+"""O3: what a wrong network costs, to the digit, by every loss that is a bound, on every process that it is for.
+
+Each expected loss is the entropy of the data, plus a divergence between what the exact and the wrong network say.
+"""
 
 from __future__ import annotations
 
@@ -6,108 +9,184 @@ import itertools
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
 
-from discdiff.losses import ScoreEntropy
+from discdiff.losses import D3PM, GeneralizedKL, Loss
 from discdiff.model import Diffusion
+from discdiff.networks import Network
 from discdiff.schedules import LogLinear
-from tests.cases import LOSSES, MODELS, PROCESSES, build
+from tests.cases import LOSSES, MODELS, PARAMETERIZATIONS, PROCESSES, build, serves
 from tests.expectations import expected_losses
+from tests.laws import slope
+from tests.oracles.test_o01_masked_losses import WHOLE_RANGE
 from tests.oracles.test_o02_score_entropy import T_MIN, cubic
 from tests.toy_networks import Wrong
-from tests.toys import TOYS, Array, Integers, every_sequence, total_variation
+from tests.toys import TOYS, Toy, every_sequence, legendre
 
 TOY = TOYS["dense3x2"]
+ENTROPY = float(-(TOY.probabilities * np.log(TOY.probabilities)).sum())
+SCHEDULE = LogLinear(t_min=T_MIN)
+INTEGRALS = ["dse", "elbo", "t_dce"]
+"""Integrals over time of the score entropy, in different forms."""
 
 
-def log_scores(model: Diffusion, sigma: float) -> Array:
-    """log s in every state, `[S^L, L, S]`."""
-    states = torch.from_numpy(every_sequence(model.process.num_states, TOY.length))
-    return model.predict(states, torch.full((len(states), 1), sigma, dtype=torch.float64)).log_score().numpy()
+def wrong(toy: Toy, num_states: int) -> Network:
+    return Wrong(toy, num_states, 0.4)
 
 
-def joint_generator(rates: Array, x: Integers) -> Array:
-    """The generator over all sequences `x`, `[S^L, S^L]`, from rates out of each position of each, `[S^L, L, S]`."""
-    size, length = rates.shape[-1], x.shape[1]
-    generator = np.zeros((len(x), len(x)))
-    for i, y in itertools.product(range(length), range(size)):
-        moved = x.copy()
-        moved[:, i] = y
-        target = np.ravel_multi_index(tuple(moved.T), (size,) * length)
-        generator[target, np.arange(len(x))] += rates[:, i, y]
-    return generator
+def model_of(process: str, parameterization: str, *, right: bool = False) -> Diffusion:
+    return build(process, parameterization, toy=TOY, schedule=SCHEDULE, network=None if right else wrong)
 
 
-def reverse_generator(model: Diffusion, sigma: float) -> Array:
-    """The library's reverse rates as one generator, per unit of σ."""
-    x = every_sequence(model.process.num_states, TOY.length)
-    log_s = torch.from_numpy(log_scores(model, sigma))
-    return joint_generator(model.process.reverse_rate(log_s, torch.from_numpy(x)).numpy(), x)
+def mean_loss(loss: Loss, name: str, process: str, model: Diffusion, **options: object) -> float:
+    """E loss over x0 ~ p0 too."""
+    x0 = torch.from_numpy(TOY.sequences)
+    values = expected_losses(loss, LOSSES[name], PROCESSES[process], model, x0, **options)  # type: ignore[arg-type]
+    return float(values @ TOY.probabilities)
 
 
-def stationarity_error(model: Diffusion, process: str, sigma: float) -> float:
-    """The largest |(Q_t + Q̄_t) p_t|, Q̄ the library's reverse generator: 0 for a corrector that leaves p_t alone."""
-    case, x = PROCESSES[process], every_sequence(model.process.num_states, TOY.length)
-    forward = joint_generator(case.rates(TOY.vocab_size).T[x], x)
-    p = TOY.noised(case.transition(TOY.vocab_size, sigma))
-    return float(np.abs((forward + reverse_generator(model, sigma)) @ p).max())
-
-
-@pytest.mark.parametrize("sigma", [1e-3, 0.1, 1.0, 6.0])
-@pytest.mark.parametrize(("process", "parameterization"), MODELS)
-def test_forward_and_backward_leave_the_law_alone(process: str, parameterization: str, sigma: float) -> None:
-    """O5's identity, (Q + Q̄) p_t = 0, to 1e-12; and Q̄'s columns sum to 0."""
-    model = build(process, parameterization, toy=TOY)
-    assert stationarity_error(model, process, sigma) < 1e-12
-    columns = reverse_generator(model, sigma).sum(0)
-    np.testing.assert_allclose(columns / (1 + 1 / sigma), 0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("process", "parameterization"), MODELS)
-def test_gap(process: str, parameterization: str) -> None:
-    """E[DSE] + E KL(p_1|0 ‖ p_1) = H(p0) + ∫ E_pt Σ_y Q (ŝ − ρ + ρ log(ρ/ŝ)) dt, ρ the marginal ratio; 1e-8."""
-    case, schedule = PROCESSES[process], LogLinear(t_min=T_MIN)
-    model = build(process, parameterization, toy=TOY, schedule=schedule, network=lambda t, s: Wrong(t, s, 0.4))
-    x0, p0 = torch.from_numpy(TOY.sequences), TOY.probabilities
-    loss = expected_losses(ScoreEntropy(), LOSSES["dse"], case, model, x0, points=200, grid=cubic) @ p0
-    last = case.transition(TOY.vocab_size, schedule.ends()[1])
+def prior_term(process: str) -> float:
+    """E KL(p_{1|0} ‖ p_1)."""
+    last = PROCESSES[process].transition(TOY.vocab_size, SCHEDULE.ends()[1])
     conditional, p1 = TOY.likelihoods(last), TOY.noised(last)
     with np.errstate(divide="ignore", invalid="ignore"):
-        kl = np.where(conditional > 0, conditional * np.log(conditional / p1[:, None]), 0).sum(0) @ p0
+        kl = np.where(conditional > 0, conditional * np.log(conditional / p1[:, None]), 0)
+    return float(kl.sum(0) @ TOY.probabilities)
 
+
+def readings(model: Diffusion, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every state `[S^L, L]` and its noise `[S^L, 1]`."""
+    states = torch.from_numpy(every_sequence(model.process.num_states, TOY.length))
+    return states, torch.full((len(states), 1), sigma, dtype=torch.float64)
+
+
+def score_gap(process: str, model: Diffusion) -> float:
+    """∫ E_pt Σ_y Q_t[x, y] (ŝ − ρ + ρ log(ρ/ŝ)) dt, ρ the marginal ratio."""
+    case, gap = PROCESSES[process], 0.0
     rates = case.rates(TOY.vocab_size)
     x = every_sequence(len(rates), TOY.length)
     into = rates[x] * (np.arange(len(rates)) != x[..., None])  # Q[x_i, y], y ≠ x_i
-    nodes, weights = cubic(200)
-    gap = 0.0
-    for t, weight in zip(nodes, weights, strict=True):
+    for t, weight in zip(*cubic(200), strict=True):
         time = torch.tensor(t, dtype=torch.float64)
-        sigma, rate = float(schedule.total_noise(time)), float(schedule.noise_rate(time))
+        sigma, rate = float(SCHEDULE.total_noise(time)), float(SCHEDULE.noise_rate(time))
         transition = case.transition(TOY.vocab_size, sigma)
-        log_s = log_scores(model, sigma)
+        log_s = model.predict(*readings(model, sigma)).log_score().numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = TOY.score(transition)
             terms = np.where(into > 0, into * (np.exp(log_s) - ratio + ratio * (np.log(ratio) - log_s)), 0)
         gap += weight * rate * (TOY.noised(transition) * terms.sum((-1, -2))).sum()
-    entropy = -(p0 * np.log(p0)).sum()
-    assert loss + kl == pytest.approx(entropy + gap, abs=1e-8)
-    assert gap > 0.01
+    return gap
 
 
 @pytest.mark.parametrize(
-    ("process", "parameterization"),
-    [("absorbing", "conditional"), *((name, "score") for name, case in PROCESSES.items() if not case.masked)],
+    ("process", "parameterization", "name"),
+    [(*model, name) for model in MODELS for name in INTEGRALS if serves(LOSSES[name], *model)],
 )
-def test_reverse_generator(process: str, parameterization: str) -> None:
-    """300 matrix exponentials of the library's reverse rates carry p_1 back to p_0, to TV 1e-4."""
-    case, schedule = PROCESSES[process], LogLinear(eps=1e-3, t_min=1e-6)
-    model = build(process, parameterization, toy=TOY, schedule=schedule)
-    _size, _length = model.process.num_states, TOY.length
-    sigmas = np.geomspace(schedule.ends()[1], 1e-5, 301)
-    law = TOY.noised(case.transition(TOY.vocab_size, sigmas[0]))
-    for high, low in itertools.pairwise(sigmas):
-        generator = reverse_generator(model, float(high + low) / 2)
-        law = scipy.linalg.expm((high - low) * generator) @ law
-    want = TOY.noised(case.transition(TOY.vocab_size, 1e-5))
-    assert total_variation(law, want) < 1e-4
+def test_integrals_over_time(process: str, parameterization: str, name: str) -> None:
+    """E loss + E KL(p_1|0 ‖ p_1) = H(p0) + ∫ E_pt Σ_y Q (ŝ − ρ + ρ log(ρ/ŝ)) dt; 1e-8."""
+    model = model_of(process, parameterization)
+    loss = mean_loss(LOSSES[name].make(), name, process, model, points=200, grid=cubic)
+    gap = score_gap(process, model)
+    assert loss + prior_term(process) == pytest.approx(ENTROPY + gap, abs=1e-8)
+    assert gap > 0.01
+
+
+def masked_gap(model: Diffusion) -> float:
+    """∫ dλ/λ E_xλ Σ_masked Σ_v (p̃ − p + p log(p/p̃)), p̃ = s (e^σ − 1): over the whole of (0, 1]."""
+    gap, size = 0.0, TOY.vocab_size
+    for u, weight in zip(*legendre(24), strict=True):
+        sigma, fraction = -np.log(u), 1 - u
+        transition = PROCESSES["absorbing"].transition(size, sigma)
+        states, noise = readings(model, sigma)
+        said = model.predict(states, noise).log_score()[..., :size].exp().numpy() * np.expm1(sigma)
+        p, masked = TOY.denoiser(transition), (states == size).numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = np.where(masked[..., None], said - p + p * np.log(p / said), 0)
+        gap += weight / fraction * float((TOY.noised(transition) * terms.sum((-1, -2))).sum())
+    return gap
+
+
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+@pytest.mark.parametrize("name", ["lambda_dce", "k_dce"])
+def test_masked_cross_entropies(name: str, parameterization: str) -> None:
+    """E loss = H(p0) + the same divergence over all mask fractions, with no prior term; 1e-8."""
+    model = build("absorbing", parameterization, toy=TOY, schedule=WHOLE_RANGE, network=wrong)
+    loss = mean_loss(LOSSES[name].make(), name, "absorbing", model, points=24)
+    gap = masked_gap(model)
+    assert loss == pytest.approx(ENTROPY + gap, abs=1e-8)
+    assert gap > 0.01
+
+
+# ---- bounds that are no equality at the exact network ---------------------------------------------------------------
+def step_gap(process: str, model: Diffusion, steps: int) -> float:
+    """Σ_k E_xt Σ_i KL(p(x_{k−1},i | x_k) ‖ p̂(x_{k−1},i | x_k)), both Σ_x0 p(x0_i | x_k) q(· | x_k, x0)."""
+    case, size, gap = PROCESSES[process], TOY.vocab_size, 0.0
+    for sigma_next, sigma in itertools.pairwise(D3PM(steps).levels(SCHEDULE).tolist()):
+        now, later, step = (case.transition(size, s) for s in (sigma, sigma_next, sigma - sigma_next))
+        states, noise = readings(model, sigma)
+        x = states.numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bridge = np.nan_to_num(step[:, :, None] * later[None, :, :size] / now[:, None, :size])[x]  # [x, i, y, x0]
+            exact = (bridge * np.nan_to_num(TOY.denoiser(now))[:, :, None]).sum(-1)
+            said = (bridge * model.predict(states, noise).log_denoiser().exp().numpy()[:, :, None]).sum(-1)
+            terms = np.where(exact > 0, exact * np.log(exact / said), 0)
+        gap += float((TOY.noised(now) * terms.sum((-1, -2))).sum())
+    return gap
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("process", "parameterization"), [model for model in MODELS if serves(LOSSES["d3pm"], *model)])
+def test_steps(process: str, parameterization: str, steps: int) -> None:
+    """D3PM: E loss is the exact network's plus the divergence of every step's law at every position; 1e-10."""
+    model, right = model_of(process, parameterization), model_of(process, parameterization, right=True)
+    loss, least = (mean_loss(D3PM(steps), "d3pm", process, each) for each in (model, right))
+    gap = step_gap(process, model, steps)
+    assert loss - least == pytest.approx(gap, abs=1e-10)
+    assert least + prior_term(process) >= ENTROPY - 1e-10
+    assert gap > 0.01
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_steps_tend_to_the_integral(process: str) -> None:
+    """What a wrong denoiser costs in T steps nears what it costs in continuous time, as 1/T: slope 1 ± 0.15."""
+    model, steps = model_of(process, "denoiser"), [16, 32, 64, 128]
+    limit = score_gap(process, model)
+    errors = [abs(step_gap(process, model, n) - limit) for n in steps]
+    assert slope(steps, errors) == pytest.approx(1, abs=0.15)
+    assert errors[-1] < 0.05 * limit
+
+
+def mixture_gap(process: str, model: Diffusion) -> float:
+    """∫ dt σ'/(e^σ − 1) E_pt Σ_i Σ_{y≠x} (p̂_y − p_y + p_y log(p_y/p̂_y)), p = p(x0_i = y | xt)."""
+    case, size, gap = PROCESSES[process], TOY.vocab_size, 0.0
+    for t, weight in zip(*cubic(200), strict=True):
+        time = torch.tensor(t, dtype=torch.float64)
+        sigma, rate = float(SCHEDULE.total_noise(time)), float(SCHEDULE.noise_rate(time))
+        transition = case.transition(size, sigma)
+        states, noise = readings(model, sigma)
+        p, said = TOY.denoiser(transition), model.predict(states, noise).log_denoiser().exp().numpy()
+        other = np.arange(size) != states.numpy()[..., None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = np.where(other & (p > 0), said - p + p * np.log(p / said), np.where(other & (said > 0), said, 0))
+        gap += weight * rate / np.expm1(sigma) * float((TOY.noised(transition) * terms.sum((-1, -2))).sum())
+    return gap
+
+
+@pytest.mark.parametrize(
+    ("process", "parameterization"), [model for model in MODELS if serves(LOSSES["generalized_kl"], *model)]
+)
+def test_mixture_path(process: str, parameterization: str) -> None:
+    """The generalised KL: E loss is the exact network's plus that of the exact rates from the wrong ones; 1e-8."""
+    model, right = model_of(process, parameterization), model_of(process, parameterization, right=True)
+    loss, least = (
+        mean_loss(GeneralizedKL(), "generalized_kl", process, each, points=200, grid=cubic) for each in (model, right)
+    )
+    gap = mixture_gap(process, model)
+    assert loss - least == pytest.approx(gap, abs=1e-8)
+    assert gap > 0.01
+
+
+def test_gaps_tell_losses_apart() -> None:
+    """Two bounds of one wrong denoiser differ off the absorbing process: by over 0.001 nats on the uniform one."""
+    model = model_of("uniform", "denoiser")
+    assert abs(mixture_gap("uniform", model) - score_gap("uniform", model)) > 0.001

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from discdiff.constraints import Clamp
+from discdiff.guidance import Temperature
 from discdiff.model import Model
-from discdiff.samplers import FirstHitting, Ordered, Sampler
+from discdiff.networks import Context
+from discdiff.prediction import Prediction
+from discdiff.samplers import AnyOrder, Confidence, EntropyBounded, FirstHitting, Ordered, Sampler
 from discdiff.sampling import sample
 from tests.cases import PARAMETERIZATIONS, SAMPLERS, build
 from tests.laws import all_orders, revealed_law
@@ -101,3 +105,46 @@ def test_first_hitting_times() -> None:
         deviation = np.sqrt(k * (4 - k) / (16 * 5))
         assert float(fraction.mean()) == pytest.approx(k / 4, abs=5 * deviation / np.sqrt(40_000))
         assert float(fraction.std()) == pytest.approx(deviation, rel=0.02)
+
+
+class Watched(Temperature):
+    """A model that keeps what it is shown: mask fractions as noise levels say them, and the share of masks in rows."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, 1.0)
+        self.shown: list[torch.Tensor] = []
+        self.masked: list[torch.Tensor] = []
+
+    def predict(self, tokens: torch.Tensor, sigma: torch.Tensor, context: Context | None = None) -> Prediction:
+        self.shown.append(-torch.expm1(-sigma[:, 0].double()))
+        self.masked.append((tokens == self.process.num_states - 1).double().mean(-1))
+        return super().predict(tokens, sigma, context)
+
+
+def shown_under_clamps(sampler: Sampler) -> Watched:
+    """40,000 rows of four positions, two of them given."""
+    model = Watched(build("absorbing", "conditional", toy=TOYS["dense2x4"]))
+    given = Clamp(torch.zeros(4, dtype=torch.int64), torch.tensor([True, False, False, True]))
+    generator = torch.Generator().manual_seed(9)
+    sample(model, 40_000, sampler=sampler, constraint=given, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize(
+    "sampler", [AnyOrder(), Ordered(), Confidence(), EntropyBounded(0.0)], ids=lambda each: type(each).__name__
+)
+def test_networks_are_shown_the_share_of_masks(sampler: Sampler) -> None:
+    """Given positions count among those that are not masked: 1/2 and 1/4 here, to 1e-12."""
+    model = shown_under_clamps(sampler)
+    assert [float(share.mean()) for share in model.masked] == [0.5, 0.25]
+    for shown, masked in zip(model.shown, model.masked, strict=True):
+        torch.testing.assert_close(shown, masked, rtol=0, atol=1e-12)
+
+
+def test_first_hitting_shows_the_share_of_masks() -> None:
+    """n of L positions free: (n/L) times the order statistics of n uniform numbers, means 1/3 and 1/6; 5 errors."""
+    model = shown_under_clamps(FirstHitting())
+    for k, shown in zip((2, 1), model.shown, strict=True):
+        deviation = np.sqrt(k * (3 - k) / (9 * 4)) / 2
+        assert float(shown.mean()) == pytest.approx(k / 3 / 2, abs=5 * deviation / np.sqrt(40_000))
+        assert float(shown.std()) == pytest.approx(deviation, rel=0.02)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from discdiff.prediction import positions_of
 from discdiff.samplers import GridSampler, RungeKutta2, Trapezoidal
-from tests.cases import PROCESSES, SCHEDULES, build
+from discdiff.samplers.trapezoidal import TwoLeaps
+from tests.cases import PROCESSES, SAMPLED, SCHEDULES, build
 from tests.laws import clean_part, divergence, grid_law, slope
-from tests.toys import TOYS, Array, total_variation
+from tests.second_leaps import runge_kutta_kernel, trapezoidal_kernel
+from tests.toy_networks import Wrong
+from tests.toys import TOYS, Array, every_sequence, total_variation
 
 INTERVALS = [8, 16, 32, 64]
 
@@ -53,3 +58,44 @@ def test_runge_kutta_is_first_order(process: str) -> None:
     """As published: TV slope 1 ± 0.15 (the table says so for masks; uniform noise is no better)."""
     tv, _ = errors(RungeKutta2(), process, "near-independent3x2", INTERVALS)
     assert slope(INTERVALS, tv) == pytest.approx(1, abs=0.15)
+
+
+# ---- the second leap, as it is written in NumPy ----------------------------------------------------------------------
+def leap_error(sampler: Trapezoidal | RungeKutta2, process: str, parameterization: str) -> float:
+    """The largest difference of a probability of the second leap, from every x and every middle it can lead to.
+
+    A wrong network, the third of five intervals.
+    """
+    model = build(process, parameterization, toy=TOYS["dense3x2"], network=Wrong)
+    level = sampler.levels(model.schedule, 9)[2]
+    assert isinstance(level, TwoLeaps)
+    every = torch.from_numpy(every_sequence(model.process.num_states, 2))
+    x, z = (
+        part.reshape(-1, 2) for part in (every[:, None].expand(-1, len(every), -1), every.expand(len(every), -1, -1))
+    )
+    if PROCESSES[process].masked:  # what is revealed stays
+        kept = ((x == 3) | (x == z)).all(-1)
+        x, z = x[kept], z[kept]
+    first, second = (
+        model.predict(tokens, torch.full((len(tokens), 1), at.sigma, dtype=torch.float64))
+        for tokens, at in ((x, level.first), (z, level.second))
+    )
+    if isinstance(sampler, Trapezoidal):
+        end = torch.tensor(level.sigma_next, dtype=torch.float64)
+        found, want = sampler.combine(first, second).posterior(end), trapezoidal_kernel(sampler, first, second, level)
+    else:
+        where = positions_of(torch.ones_like(x, dtype=torch.bool))
+        found = sampler.second_kernel(first, second, level, where).reshape(*x.shape, -1)
+        want = runge_kutta_kernel(sampler, first, second, level)
+    np.testing.assert_allclose(want.sum(-1), 1, atol=1e-12)
+    return float(np.abs(found.numpy() - want).max())
+
+
+@pytest.mark.parametrize("theta", [0.5, 0.35])
+@pytest.mark.parametrize(("process", "parameterization"), SAMPLED)
+@pytest.mark.parametrize("scheme", [Trapezoidal, RungeKutta2])
+def test_second_leap(
+    scheme: type[Trapezoidal] | type[RungeKutta2], process: str, parameterization: str, theta: float
+) -> None:
+    """1e-12, on every process, from every reading, where parts are cut too."""
+    assert leap_error(scheme(theta), process, parameterization) < 1e-12

@@ -39,6 +39,8 @@ def situations(process: Process, case_name: str) -> Iterator[Arguments]:
 
 # Methods of the base that are formulas: name -> the arguments that they take.
 FORMULAS: dict[str, tuple[str, ...]] = {
+    "staying": ("x", "sigma"),
+    "log_likelihood": ("x", "sigma"),
     "conditional_ratio": ("x", "x0", "sigma"),
     "bridge": ("x", "x0", "sigma", "sigma_next"),
     "log_jump_rate": ("x", "sigma"),
@@ -57,7 +59,7 @@ FORMULAS: dict[str, tuple[str, ...]] = {
 CONVENTIONS = {"score_from_denoiser", "score_entropy", "elbo_rate", "log_jump_rate"}
 # Methods that draw; their laws are compared below. The rest are statements, not formulas.
 DRAWS = {"corrupt", "may_move", "move", "jump"}
-STATEMENTS = {"active", "log_score_scale", "content", "states", "extra_repr", "_weights", "fit"}
+STATEMENTS = {"active", "comparable", "log_score_scale", "content", "states", "extra_repr", "_weights", "fit"}
 
 
 def overridden(process: Process) -> set[str]:

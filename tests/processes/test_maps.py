@@ -148,7 +148,7 @@ def test_extremes_stay_finite(case: ProcessCase, dtype: torch.dtype) -> None:
             assert (posterior >= 0).all()
             np.testing.assert_allclose(posterior.sum(-1), 1, atol=1e-6)
         assert not process.log_jump_rate(x, noise).isnan().any()
-        assert process.log_score_scale(noise).isfinite().all()
+        assert process.log_score_scale(x, noise).isfinite().all()
 
 
 @CASES
