@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from discdiff.constraints import Constraint
     from discdiff.data import SequenceDataset
+    from discdiff.rules import Rule
     from discdiff.sequences import Sequences
 
 MASK_SYMBOL = "_"
@@ -129,6 +130,11 @@ class Domain(ABC):
         Raises:
             TemplateError: shows the template with a caret under the fault.
         """
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """What may be asked of sequences beside a template, by name: "forbid", "regex", ... (see `discdiff.rules`)."""
+        return {}
 
     @abstractmethod
     def invalid(self, sequence: str) -> str | None:

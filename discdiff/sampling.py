@@ -9,10 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint, Unconstrained
 from discdiff.constraints.truncated import Truncated
+from discdiff.constraints.weighed import Weighed
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
+from discdiff.particles import Population, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Sampler, State
@@ -33,6 +36,7 @@ def sample(
     constraint: Constraint | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    particles: int = 1,
     labels: Tensor | None = None,
     generator: Randomness,
     on_step: OnStep | None = None,
@@ -50,12 +54,17 @@ def sample(
         top_k: draw each token from the k most likely ones that the constraint allows.
         top_p: draw each token from the smallest set of most likely ones whose mass is at least this, the token that
             crosses it among them; after `top_k`. See `constraints.Truncated`.
+        particles: runs for each sample. A constraint always holds; with one run the law is a proposal. With K, runs are
+            weighed and resampled, and one of each K is returned: as K grows its law tends to the sampler's own law
+            given the constraint, which is p0(· | accepted) for an exact sampler.
         labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
         generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
         on_step: called after each step with (step from 1, number of steps, state).
 
     Returns:
-        Sequences without masks, with `calls`: the network evaluations of each row.
+        Sequences without masks, with `calls`: the network evaluations of each row; with particles also `effective`,
+        the smallest effective size of the row's population, and `log_weights`, an estimate of log p0(accepted), its
+        exponential unbiased for exact samplers.
 
     Raises:
         IncompatibleError: lengths, labels, constraint, sampler and model do not fit together; `top_k` or `top_p` is
@@ -79,7 +88,22 @@ def sample(
             remedy="Give one table for all samples, or one for each.",
         )
     constraint.check(vocab_size=process.vocab_size, length=width)
+    if particles < 1:
+        raise IncompatibleError("particles", got=particles, expected="at least 1", remedy="1 is the plain sampler.")
     sampler.check(model, constraint)
+    if particles > 1:
+        truncated = top_k is not None or top_p is not None
+        constraint = weigh(constraint, sampler, vocab_size=process.vocab_size, truncated=truncated)
+        rows = torch.arange(batch).repeat_interleave(particles)
+        constraint = constraint.index(rows) if constraint.rows > 1 else constraint
+        batch, sizes, generator = len(rows), sizes[rows.to(device)], many(generator, particles)
+        labels = None if labels is None else labels[rows.to(labels.device)]
+    constraint = constraint.bound(sizes)
+    population = None
+    if particles > 1:
+        assert isinstance(constraint, Automaton)
+        constraint = weighed = Weighed(constraint)
+        population = Population(particles, weighed)
     if labels is not None and labels.shape != (batch,):
         raise IncompatibleError(
             "labels", got=f"shape {list(labels.shape)}", expected=f"[{batch}]", remedy="One label a sample."
@@ -103,11 +127,18 @@ def sample(
     state, plan = sampler.plan(model, state, steps)
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
+        if population is not None:
+            state = population.after_step(state, level.sigma_next, last=k + 1 == len(plan))
         check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
     check_draws(state.tokens, process.vocab_size)  # no mask is left
-    return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
+    if population is None:
+        return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
+    state, log_mean, effective = population.select(state, at_step(generator, len(plan) + 1))
+    each = slice(None, None, particles)
+    labels = None if labels is None else labels[each]
+    return Sequences(state.tokens, sizes[each], labels, log_weights=log_mean, calls=state.calls, effective=effective)
 
 
 def _lengths(batch: int, length: int | None, lengths: Tensor | None, constraint: Constraint) -> Tensor:

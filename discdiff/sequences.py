@@ -22,7 +22,11 @@ class Sequences:
         labels: int64 `[B]` or None; -1 means unlabelled.
         ids: int64 `[B]` or None: a number that stays with a row (its index in a data set, say). Counter-based
             randomness is keyed by it.
-        log_weights: float `[B]` or None: log importance weights of samples.
+        log_weights: float `[B]` or None: log importance weights of samples; of a sample drawn with particles, the log
+            of its population's mean weight.
+        given: bool `[B, L]` or None: positions that are known beforehand, which a loss shows clean and does not score.
+        effective: float `[B]` or None: of a sample drawn with particles, the smallest effective size that its
+            population had, out of the number of particles.
         calls: int64 `[B]` or None: network evaluations spent on each row.
     """
 
@@ -32,14 +36,17 @@ class Sequences:
     ids: Tensor | None = None
     log_weights: Tensor | None = None
     calls: Tensor | None = None
+    given: Tensor | None = None
+    effective: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
             raise DiscdiffError(f"tokens: got {self.tokens.dtype} {list(self.tokens.shape)}, expected int64 [B, L]")
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
-            if value is not None and value.shape != self.tokens.shape[:1]:
-                raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected [{len(self.tokens)}]")
+            shape = self.tokens.shape if field.name == "given" else self.tokens.shape[:1]
+            if value is not None and value.shape != shape:
+                raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected {list(shape)}")
         # on a GPU the check would wait for the device at each batch
         if len(self.lengths) and not self.lengths.is_cuda and int(self.lengths.max()) > self.tokens.shape[1]:
             raise DiscdiffError(f"lengths: got {int(self.lengths.max())}, expected at most {self.tokens.shape[1]}")
@@ -75,6 +82,11 @@ class Sequences:
         return torch.arange(self.tokens.shape[1], device=self.tokens.device) >= self.lengths[:, None]
 
     @property
+    def unknown(self) -> Tensor:
+        """bool `[B, L]`, True where a position is neither padding nor given."""
+        return ~self.padding if self.given is None else ~(self.padding | self.given)
+
+    @property
     def device(self) -> torch.device:
         """Where the tokens live."""
         return self.tokens.device
@@ -103,12 +115,15 @@ class Sequences:
     def concatenate(parts: Sequence[Sequences]) -> Sequences:
         """Stack batches of different widths; optional fields must be present in all or in none."""
         width = max(part.tokens.shape[1] for part in parts)
-        padded = [torch.nn.functional.pad(part.tokens, (0, width - part.tokens.shape[1])) for part in parts]
+
+        def wide(value: Tensor) -> Tensor:
+            return torch.nn.functional.pad(value, (0, width - value.shape[1])) if value.ndim == 2 else value
+
         rest: dict[str, Tensor | None] = {}
-        for name in ("labels", "ids", "log_weights", "calls"):
+        for name in ("labels", "ids", "log_weights", "calls", "given", "effective"):
             values = [getattr(part, name) for part in parts]
             present = [value for value in values if value is not None]
             if present and len(present) < len(values):
                 raise DiscdiffError(f"concatenate: {name} is set in {len(present)} of {len(values)} batches")
-            rest[name] = torch.cat(present) if present else None
-        return Sequences(torch.cat(padded), torch.cat([part.lengths for part in parts]), **rest)
+            rest[name] = torch.cat(list(map(wide, present))) if present else None
+        return Sequences(torch.cat([wide(part.tokens) for part in parts]), torch.cat([part.lengths for part in parts]), **rest)

@@ -1,7 +1,8 @@
 """What the template languages of all domains share: a cursor, repeats, and sets of tokens per position.
 
 A template is read into one set of tokens a position, None for any token; `constraint` turns that into a
-`Clamp` where every position is known or free, and into `Allowed` otherwise.
+`Clamp` where every position is known or free, into `Allowed` where it has a set, and into an `Automaton` where a
+gap may have several lengths.
 """
 
 from __future__ import annotations
@@ -12,27 +13,57 @@ from dataclasses import dataclass
 
 import torch
 
-from discdiff.constraints import Allowed, Clamp, Constraint
+from discdiff.constraints import Allowed, Automaton, Clamp, Constraint
 from discdiff.errors import TemplateError
+from discdiff.languages import Expression, Sequential, compile_expression, one_of
 
 LONGEST = 10_000_000
 _WHITE = " \t\r\n"
-_RANGE = re.compile(r"\s*(-?\d*)\s*(?:-|,|\.\.|:)\s*(\d*)\s*")
+_RANGE = re.compile(r"\s*(\d*)\s*(-|,|\.\.|:)?\s*(\d*)\s*", re.ASCII)
 
 
-def constraint(positions: Sequence[Collection[int] | None], vocab_size: int, *, template: str = "") -> Constraint:
+@dataclass(frozen=True)
+class Gap:
+    """`low` to `high` positions in a row, each with one token of a set (None: any)."""
+
+    tokens: frozenset[int] | None
+    low: int
+    high: int
+
+
+Position = Collection[int] | None | Gap
+
+
+def constraint(positions: Sequence[Position], vocab_size: int, *, template: str = "") -> Constraint:
     """The constraint of a template.
 
     Args:
-        positions: for each position the tokens allowed there, or None for any.
+        positions: for each position the tokens allowed there, or None for any; or a gap of several lengths.
         vocab_size: V.
         template: the text that they were read from, for messages.
 
     Raises:
         TemplateError: no position at all.
+        IncompatibleError: gaps of too many lengths for an automaton.
     """
     if not positions:
         raise TemplateError("the template has no positions", template=template, remedy="state at least one")
+    if any(isinstance(position, Gap) for position in positions):
+        return Automaton({"template": compile_expression(_expression(positions, vocab_size), vocab_size)})
+    return _fixed([position for position in positions if not isinstance(position, Gap)], vocab_size)
+
+
+def _expression(positions: Sequence[Position], vocab_size: int) -> Expression:
+    every = one_of(range(vocab_size))
+    parts: list[Expression] = []
+    for position in positions:
+        gap = position if isinstance(position, Gap) else Gap(None if position is None else frozenset(position), 1, 1)
+        part = every if gap.tokens is None else one_of(gap.tokens)
+        parts.append(part if gap.low == gap.high == 1 else part.repeated(gap.low, gap.high))
+    return Sequential(tuple(parts))
+
+
+def _fixed(positions: Sequence[Collection[int] | None], vocab_size: int) -> Constraint:
     sets = [None if allowed is None or len(set(allowed)) == vocab_size else set(allowed) for allowed in positions]
     if all(allowed is None or len(allowed) == 1 for allowed in sets):
         given = torch.tensor([allowed is not None for allowed in sets])
@@ -101,40 +132,46 @@ class Cursor:
         self.at = end + 1
         return start + 1, self.template[start + 1 : end]
 
-    def count(self, closing: str = "}") -> int:
-        """The number in the brackets here, `{20}`.
+    def span(self, closing: str = "}") -> tuple[int, int]:
+        """The number in the brackets here, `{20}`, or the range, `{4-8}`: lowest and highest.
 
         Raises:
-            TemplateError: not a number, negative, zero, a range, or more positions than anybody has.
+            TemplateError: not a number, negative, zero, backwards, or more positions than anybody has.
         """
         start, inside = self.enclosed(closing)
         number = inside.strip()
-        if re.fullmatch(r"\d+", number, re.ASCII):
-            if len(number) > 12 or int(number) > LONGEST:
-                raise self.fault(f"a gap of {number} positions is too long", start, f"at most {LONGEST:,}")
-            if int(number) == 0:
-                raise self.fault("a gap of 0 positions", start, "leave it out")
-            return int(number)
         if re.fullmatch(r"-\s*\d+", number):
             raise self.fault(f"a gap cannot be negative: {number}", start, "write how many positions it has")
-        if (match := _RANGE.fullmatch(inside)) and any(match.groups()):
-            low, high = match.groups()
-            if low and high and int(low) > int(high):
-                raise self.fault(f"the range {number} runs backwards", start, f"from {high} to {low}?")
-            raise self.fault(
-                f"ranges of gap lengths are not supported yet: {number}", start,
-                "write one length; for several, use one template each",
-            )  # fmt: skip
-        raise self.fault(f"expected a number of positions, got {inside!r}", start, "such as {20}")
+        match = _RANGE.fullmatch(inside)
+        if match is None or not match[1]:
+            raise self.fault(f"expected a number of positions, got {inside!r}", start, "such as {20} or {4-8}")
+        if match[2] and not match[3]:
+            raise self.fault(f"the range {number} has no end", start, "write the longest gap too")
+        low, high = (text.strip() for text in (match[1], match[3] or match[1]))
+        if max(len(low), len(high)) > 12 or max(int(low), int(high)) > LONGEST:
+            raise self.fault(f"a gap of {number} positions is too long", start, f"at most {LONGEST:,}")
+        if int(low) > int(high):
+            raise self.fault(f"the range {number} runs backwards", start, f"from {high} to {low}?")
+        if int(high) == 0:
+            raise self.fault("a gap of 0 positions", start, "leave it out")
+        return int(low), int(high)
+
+    def repeat(self, position: Position, closing: str = "}") -> list[Position]:
+        """The positions that come of one item and the number or range in the brackets here."""
+        low, high = self.span(closing)
+        if low == high:
+            return [position] * low
+        assert not isinstance(position, Gap)
+        return [Gap(None if position is None else frozenset(position), low, high)]
 
 
 @dataclass(frozen=True)
 class LetterTemplates:
     """The template language of alphabets of letters: one set of tokens a position.
 
-    `N` a code; `[ACG]` one of these, `[^ACG]` none of these; `N{20}` an item repeated. With `prosite` also
-    `x(3)` for `x{3}`, `{P}` for "not P", and `<`, `>` and a final `.`, which say nothing more in a template
-    of a whole sequence.
+    `N` a code; `[ACG]` one of these, `[^ACG]` none of these; `N{20}` an item repeated, `N{4-8}` four to eight times.
+    With `prosite` also `x(3)` for `x{3}`, `{P}` for "not P", and `<`, `>` and a final `.`, which say nothing more in a
+    template of a whole sequence.
 
     Args:
         codes: tokens that each upper-case code stands for; case does not matter in a template.
@@ -158,21 +195,21 @@ class LetterTemplates:
         """
         return constraint(self.positions(template), self.vocab_size, template=template)
 
-    def positions(self, template: str) -> list[frozenset[int]]:
-        """The tokens allowed at each position.
+    def positions(self, template: str) -> list[Position]:
+        """The tokens allowed at each position, or gaps.
 
         Raises:
             TemplateError: with a caret under the fault.
         """
         cursor = Cursor(template, blanks=self.blanks)
-        result: list[frozenset[int]] = []
+        result: list[Position] = []
         repeatable = False
         while cursor.skip():
             here = cursor.at
-            if (repeat := self._repeat(cursor)) is not None:
+            if (closing := self._repeats(cursor)) is not None:
                 if not repeatable:
                     raise cursor.fault("nothing stands before this number", here, "say what repeats, as in N{20}")
-                result.extend(result[-1:] * (repeat - 1))
+                result[-1:] = cursor.repeat(result[-1], closing)
                 if len(result) > LONGEST:
                     raise cursor.fault("the template is too long", here, f"at most {LONGEST:,} positions")
                 repeatable = False  # N{2}{3} says nothing clear
@@ -183,11 +220,12 @@ class LetterTemplates:
                 repeatable = True
         return result
 
-    def _repeat(self, cursor: Cursor) -> int | None:
+    def _repeats(self, cursor: Cursor) -> str | None:
+        """The bracket that closes a number here, or None where none begins."""
         if self.prosite and cursor.peek() == "(":
-            return cursor.count(")")
+            return ")"
         excluded = self.prosite and re.match(r"\{\s*[^\W\d]", cursor.template[cursor.at : cursor.at + 80])
-        return cursor.count() if cursor.peek() == "{" and not excluded else None
+        return "}" if cursor.peek() == "{" and not excluded else None
 
     def _item(self, cursor: Cursor) -> frozenset[int]:
         here = cursor.at

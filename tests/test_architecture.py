@@ -19,11 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Imports point from later layers to earlier ones. Rooms of one layer may use one another, never in a circle.
 LAYERS: list[set[str]] = [
     {"errors", "records", "sequences", "randomness"},
+    {"languages"},
     {"schedules", "processes", "networks"},
     {"prediction"},
     {"parameterizations"},
     {"model"},
     {"losses", "samplers", "constraints", "guidance"},
+    {"particles"},
     {"sampling", "likelihood"},
     {
         "domain",
@@ -32,6 +34,7 @@ LAYERS: list[set[str]] = [
         "description",
         "run_folder",
         "progress",
+        "rules",
         "training",
         "interop",
         "pipeline",
@@ -48,8 +51,10 @@ PUBLIC_TO_DOMAINS = {
     "discdiff.data.files",
     "discdiff.domain",
     "discdiff.errors",
+    "discdiff.languages",
     "discdiff.metrics",
     "discdiff.processes.constructions",
+    "discdiff.rules",
     "discdiff.sequences",
 }
 

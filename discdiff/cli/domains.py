@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             for key in ("alphabet", "files", "template"):
                 if facts[key]:
                     stream.write(f"  {key + ':':<10}{facts[key]}\n")
+            for rule, (help_, example) in facts["rules"].items():
+                stream.write(f"  {'rule:':<10}{rule}={example}".ljust(44) + f"  {help_}\n")
             stream.write("\n")
     return 0
 
@@ -67,7 +69,7 @@ def _facts_or_fault(name: str) -> dict[str, Any]:
     except (DiscdiffError, ImportError, AttributeError) as error:
         fault = f"cannot be loaded: {error}"
         empty = dict.fromkeys(("unit", "alphabet", "files", "template"), "")
-        return {"name": name, "summary": fault, "documentation": fault, **empty}
+        return {"name": name, "summary": fault, "documentation": fault, "rules": {}, **empty}
 
 
 def _facts(name: str, found: Domain) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def _facts(name: str, found: Domain) -> dict[str, Any]:
         "alphabet": _alphabet(found),
         "files": files + (", each plain or compressed (gz, bgz, bz2, xz)" if files else ""),
         "template": template,
+        "rules": {rule: (known.help, known.example) for rule, known in found.rules.items()},
         "documentation": documentation,
     }
 

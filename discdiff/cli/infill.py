@@ -5,6 +5,7 @@ examples:
   discdiff infill runs/zinc 'c1ccccc1{6}C(=O)O' -n 16           # SMILES: {6} for 6 free tokens
   discdiff infill runs/uniprot 'M-x(40)-C-x(2)-C' -n 4          # protein: PROSITE
   discdiff infill runs/text 'To be, or [MASK:24] question'      # text
+  discdiff infill runs/promoters 'TTGACA N{16-18} TATAAT' --forbid EcoRI --rule gc=40-60%
 
 `discdiff domains` explains each template language. Put `--` before a template that begins with a dash.
 """
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_run_argument(parser)
     parser.add_argument("template", metavar="TEMPLATE", help="what is known, in the domain's template language")
+    options.add_rule_arguments(parser)
     options.add_sampling_arguments(parser)
     output.add_output_arguments(parser, "the domain's format")
 
@@ -31,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     samples = pipeline.infill(
         arguments.template,
         arguments.n,
+        rules=options.rules(arguments),
         **options.sampling(arguments),
     )
     output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)

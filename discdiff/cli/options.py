@@ -101,6 +101,34 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
 
 
+def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be asked of samples beside a template."""
+    group = parser.add_argument_group(
+        "what must hold",
+        "In every sample, exactly; `discdiff domains NAME` lists a domain's rules. All may be repeated.",
+    )
+    add = group.add_argument
+    add("--require", action="append", default=[], metavar="PATTERN", help="must occur somewhere")
+    add("--forbid", action="append", default=[], metavar="PATTERN", help="must occur nowhere")
+    add("--regex", action="append", default=[], metavar="PATTERN", help="must match the whole sample")
+    add("--rule", action="append", default=[], metavar="NAME=VALUE", help="another rule, such as gc=40-60%%")
+
+
+def rules(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """What is asked of samples, by the names of rules.
+
+    Raises:
+        ConfigError: a word that is not NAME=VALUE.
+    """
+    asked = {name: list(getattr(arguments, name)) for name in ("require", "forbid", "regex")}
+    for word in arguments.rule:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise ConfigError(f"--rule {word}: expected NAME=VALUE, such as --rule gc=40-60%")
+        asked.setdefault(name, []).append(value if equals else "")
+    return {name: values for name, values in asked.items() if values}
+
+
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of sampling, as arguments of `Pipeline.sample` and `infill`."""
     return {

@@ -5,6 +5,7 @@ examples:
   discdiff sample runs/promoters -n 1000 -o samples.fasta       # the file appears when all is done
   discdiff sample runs/zinc -n 64 --sampler first_hitting       # exact: one token at a time, no steps
   discdiff sample runs/zinc -n 64 --steps 32 --temperature 0.9  # fewer steps, sharper choices
+  discdiff sample runs/promoters --require TATAAT --forbid EcoRI  # holds in every sample
   discdiff sample runs/core -n 10 --label 1 --length 70 --json
 """
 
@@ -18,6 +19,7 @@ from discdiff.cli import options, output
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_run_argument(parser)
+    options.add_rule_arguments(parser)
     options.add_sampling_arguments(parser)
     parser.add_argument("--length", type=options.positive, metavar="L", help="tokens; default: as in the training set")
     output.add_output_arguments(parser, "the domain's format")
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     samples = pipeline.sample(
         arguments.n,
         length=arguments.length,
+        rules=options.rules(arguments),
         **options.sampling(arguments),
     )
     output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)

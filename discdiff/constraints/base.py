@@ -44,6 +44,18 @@ class Constraint(ABC):
                 remedy="Leave the length out: the constraint fixes it.",
             )
 
+    def possible_lengths(self, longest: int) -> Tensor | None:
+        """int64: the lengths from 1 to `longest` that it can be satisfied with; None where it takes any."""
+        return None if self.length is None else torch.tensor([self.length])
+
+    def bound(self, lengths: Tensor) -> Constraint:
+        """The constraint on rows of these lengths, int64 `[B]`; `sample` asks for it once, after `check`.
+
+        Raises:
+            EmptyLanguageError: a row of that length cannot satisfy it.
+        """
+        return self
+
     @property
     def untruncated(self) -> Constraint:
         """The constraint alone, without the truncation (top-k, top-p) that draws may be under."""
@@ -80,8 +92,8 @@ class Constraint(ABC):
         raise IncompatibleError(
             "Constraints",
             got=f"{type(self).__name__} & {type(other).__name__}",
-            expected="two position-wise constraints",
-            remedy="Combine clamps and allowed tokens only.",
+            expected="clamps, sets of tokens and automata",
+            remedy="Combine constraints of these kinds.",
         )
 
 
@@ -118,7 +130,7 @@ class PositionWise(Constraint):
 
         if other.untruncated is not other:
             return other & self  # a truncation is of both together
-        return Both(self, other) if isinstance(other, PositionWise) else super().__and__(other)
+        return Both(self, other) if isinstance(other, PositionWise) else other & self
 
 
 class Unconstrained(PositionWise):

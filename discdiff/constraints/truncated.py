@@ -5,41 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discdiff.constraints.base import Constraint, PositionWise
+from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.prediction import Positions, Prediction
 
 
-class Truncated(PositionWise):
+class Truncated(Constraint):
     """x0_i ~ p(x0_i | xt, constraint) cut to its most likely tokens, and normalised.
 
     top-k keeps the k most likely tokens (Fan et al. 2018). top-p then keeps the smallest set of most likely tokens
     whose mass is at least p, the token that crosses p among them (Holtzman et al. 2020, equation 2, the nucleus). Of
     equally likely tokens those of lower number are kept. The cut is of the *constrained* marginals: what a constraint
-    allows is never all cut away.
+    allows is never all cut away at a position; a row in which an automaton accepts nothing of what the cuts leave
+    together is drawn without them.
 
     `discdiff.sample(top_k=, top_p=)` wraps its constraint in one.
 
     Args:
-        constraint: sets of tokens per position.
+        constraint: any other.
         top_k: at least 1, or None; the vocabulary's size changes nothing.
         top_p: in (0, 1], or None; 1 changes nothing.
 
     Raises:
-        IncompatibleError: a number out of range, or a constraint of another kind.
+        IncompatibleError: a number out of range.
     """
 
     restricts_draws = True
 
     def __init__(self, constraint: Constraint, *, top_k: int | None = None, top_p: float | None = None) -> None:
         check_truncation(top_k, top_p)
-        if not isinstance(constraint, PositionWise):
-            raise IncompatibleError(
-                "Truncation (top-k, top-p)",
-                got=f"a constraint of kind {type(constraint).__name__}",
-                expected="sets of tokens per position",
-                remedy="Leave top-k and top-p out; a temperature below 1 sharpens draws too.",
-            )
         self.constraint, self.top_k, self.top_p = constraint, top_k, top_p
         self.length, self.rows = constraint.length, constraint.rows
 
@@ -53,14 +47,22 @@ class Truncated(PositionWise):
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.constraint.given(batch, length)
 
-    def allowed_at(self, where: Positions) -> Tensor | None:
-        return self.constraint.allowed_at(where)
+    def possible_lengths(self, longest: int) -> Tensor | None:
+        return self.constraint.possible_lengths(longest)
+
+    def bound(self, lengths: Tensor) -> Truncated:
+        return Truncated(self.constraint.bound(lengths), top_k=self.top_k, top_p=self.top_p)
 
     def index(self, rows: Tensor) -> Truncated:
         return Truncated(self.constraint.index(rows), top_k=self.top_k, top_p=self.top_p)
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
         return truncate(self.constraint.log_marginals(prediction, where), top_k=self.top_k, top_p=self.top_p)
+
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        log_p = self.log_marginals(prediction, where)
+        cut = torch.zeros_like(log_p).masked_fill(torch.isneginf(log_p), -torch.inf)
+        return self.constraint.draw(prediction, where, u, tilt=cut if tilt is None else cut + tilt)
 
     def __and__(self, other: Constraint) -> Constraint:
         return Truncated(self.constraint & other, top_k=self.top_k, top_p=self.top_p)

@@ -65,6 +65,14 @@ class LengthModel:
         """The longest length that can be drawn."""
         return self.lengths[-1]
 
+    def among(self, possible: Tensor) -> LengthModel:
+        """The law given that the length is one of `possible` (int64); all of these alike where the law has none."""
+        chosen = set(possible.tolist())
+        kept = [(length, count) for length, count in zip(self.lengths, self.counts, strict=True) if length in chosen]
+        pairs = kept or [(length, 1) for length in sorted(chosen)]
+        lengths, counts = zip(*pairs, strict=True)
+        return LengthModel(lengths, counts, self.end)
+
     def sample(self, n: int, generator: Randomness) -> Tensor:
         """Draw `n` lengths: int64 `[n]` on the CPU."""
         u = uniform((n,), generator=generator, purpose="length", dtype=torch.float64).cpu()

@@ -53,7 +53,7 @@ class Scored:
                 f"{asked} of a span given the rest",
                 got=f"{type(model.process).__name__} with a network that is not told which positions are given",
                 expected="a process whose noise shows (Absorbing), or a network trained with frozen positions",
-                remedy="Use an absorbing model, or train with condition_on_frozen.",
+                remedy="Use an absorbing model, or train with the loss Given.",
             )
         return cls(sequences, where)
 

@@ -7,6 +7,7 @@ from discdiff.losses.continuous_elbo import ContinuousELBO
 from discdiff.losses.cross_entropy import CrossEntropy
 from discdiff.losses.discrete_elbo import D3PM
 from discdiff.losses.generalized_kl import GeneralizedKL
+from discdiff.losses.given import Given
 from discdiff.losses.implicit_score_entropy import ImplicitScoreEntropy
 from discdiff.losses.masked import MaskFractionCrossEntropy, TimeCrossEntropy
 from discdiff.losses.score_entropy import ScoreEntropy
@@ -20,6 +21,7 @@ __all__ = [
     "ContinuousELBO",
     "CrossEntropy",
     "GeneralizedKL",
+    "Given",
     "ImplicitScoreEntropy",
     "Loss",
     "MaskFractionCrossEntropy",

@@ -58,9 +58,9 @@ def absorbing(model: Model, loss: object) -> Absorbing:
 
 
 def context_of(sequences: Sequences) -> Context:
-    """Padding and labels of a batch; padding is left out where there is none."""
+    """Padding, labels and given positions of a batch; padding is left out where there is none."""
     padded = bool((sequences.lengths < sequences.tokens.shape[1]).any())
-    return Context(padding=sequences.padding if padded else None, labels=sequences.labels)
+    return Context(padding=sequences.padding if padded else None, labels=sequences.labels, frozen=sequences.given)
 
 
 def sum_rows(values: Tensor, rows: Tensor, batch: int) -> Tensor:

@@ -29,7 +29,7 @@ class ConcreteScoreMatching(TimedLoss):
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         process = model.process
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
-        where = positions_of(process.active(draw.tokens) & ~sequences.padding)
+        where = positions_of(process.active(draw.tokens) & sequences.unknown)
         log_s = prediction.log_score(where)
         x, x0, sigma = draw.tokens[where], sequences.tokens[where], prediction.sigma[where].to(log_s.dtype)
         lost = -torch.expm1(-sigma)[:, None]

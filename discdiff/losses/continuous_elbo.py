@@ -25,6 +25,6 @@ class ContinuousELBO(TimedLoss):
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
-        where = positions_of(model.process.active(draw.tokens) & ~sequences.padding)
+        where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
         total = sum_rows(prediction.elbo_rate(sequences.tokens, where), where[0], len(sequences))
         return draw.rate.to(total.dtype) * total

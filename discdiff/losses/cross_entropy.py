@@ -27,6 +27,6 @@ class CrossEntropy(TimedLoss):
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
-        where = positions_of(model.process.active(draw.tokens) & ~sequences.padding)
+        where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
         total = sum_rows(prediction.nll(sequences.tokens, where), where[0], len(sequences))
         return total / (1 - model.schedule.t_min)

@@ -8,6 +8,7 @@ from torch import Tensor
 from discdiff.errors import IncompatibleError
 from discdiff.losses.base import Loss, context_of, sum_rows
 from discdiff.losses.timed import needs_denoiser
+from discdiff.losses.times import corrupted
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.processes.base import exp_excess
@@ -62,9 +63,9 @@ class D3PM(Loss):
         k = 1 + (points * self.steps).long().clamp(max=self.steps - 1)
         levels = self.levels(model.schedule).to(sequences.device)
         sigma, sigma_next = (levels[step][:, None].to(model.dtype) for step in (k, k - 1))
-        xt = process.corrupt(sequences.tokens, sigma, generator=generator)
+        xt = corrupted(model, sequences, sigma, generator=generator)
         prediction = model.predict(xt, sigma, context_of(sequences))
-        where = positions_of(process.active(xt) & ~sequences.padding)
+        where = positions_of(process.active(xt) & sequences.unknown)
         log_p = prediction.log_denoiser(where)
         # In float64: on a chain of neighbours far states have probabilities below float32's range.
         now, later = (level.expand(xt.shape)[where].double() for level in (sigma, sigma_next))

@@ -40,7 +40,7 @@ class GeneralizedKL(TimedLoss):
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
-        where = positions_of(model.process.active(draw.tokens) & ~sequences.padding)
+        where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
         log_p = prediction.log_denoiser(where)
         x, x0 = draw.tokens[where], sequences.tokens[where]
         # Where xt is no content token its probability as x0 is 0.

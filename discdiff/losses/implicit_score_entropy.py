@@ -45,13 +45,13 @@ class ImplicitScoreEntropy(TimedLoss):
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         process, x = model.process, draw.tokens
-        where = positions_of(process.active(x) & ~sequences.padding)
+        where = positions_of(process.active(x) & sequences.unknown)
         log_s = model.predict(x, draw.sigma, context_of(sequences)).log_score(where)
         into = process.rates_into(x[where], dtype=log_s.dtype).clamp(min=0)  # the diagonal is negative
         # −∞ where nothing jumps: 0 · e^−∞ has a gradient of its own
         leave = (into * torch.where(into > 0, log_s, 0.0).exp()).sum(-1)
         total = sum_rows(leave, where[0], len(sequences))
-        out = process.rates_from(x, dtype=torch.float64).clamp(min=0) * ~sequences.padding[..., None]
+        out = process.rates_from(x, dtype=torch.float64).clamp(min=0) * sequences.unknown[..., None]
         pick = self._all if self.neighbors is None else self._some
         rows, positions, states, weights = pick(out, generator)
         if len(rows):

@@ -25,7 +25,7 @@ def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: 
         sigma: the noise that a time-conditioned network is shown, `[B, 1]`.
     """
     prediction = model.predict(xt, sigma, context_of(sequences))
-    where = positions_of(model.process.active(xt) & ~sequences.padding)
+    where = positions_of(model.process.active(xt) & sequences.unknown)
     return sum_rows(prediction.reveal_loss(sequences.tokens, where), where[0], len(sequences))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from discdiff.losses.base import context_of, sum_rows
 from discdiff.losses.timed import TimedLoss
-from discdiff.losses.times import Noised
+from discdiff.losses.times import Noised, corrupted
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.randomness import Randomness
@@ -30,13 +30,13 @@ class ScoreEntropy(TimedLoss):
 def score_entropy_at(model: Model, sequences: Sequences, t: Tensor, *, generator: Randomness) -> Tensor:
     """The integrand at times `t` (float64 `[B, 1]`) for one draw of the noise: `[B]` nats per unit of t."""
     sigma = model.schedule.total_noise(t).to(model.dtype)
-    xt = model.process.corrupt(sequences.tokens, sigma, generator=generator)
+    xt = corrupted(model, sequences, sigma, generator=generator)
     return score_entropy_of(model, sequences, xt, sigma, model.schedule.noise_rate(t)[:, 0])
 
 
 def score_entropy_of(model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor, rate: Tensor) -> Tensor:
     """σ' times the score entropy of `xt` `[B, L]` at `sigma` `[B, 1]`, `rate` `[B]` being σ': `[B]`."""
     prediction = model.predict(xt, sigma, context_of(sequences))
-    where = positions_of(model.process.active(xt) & ~sequences.padding)
+    where = positions_of(model.process.active(xt) & sequences.unknown)
     total = sum_rows(prediction.score_entropy(sequences.tokens, where), where[0], len(sequences))
     return rate.to(total.dtype) * total

@@ -106,8 +106,14 @@ def noised(model: Model, sequences: Sequences, times: TimeSampling, *, generator
     t, weight = times.place(points, model.schedule)
     t = t[:, None]
     sigma = model.schedule.total_noise(t).to(model.dtype)
-    xt = model.process.corrupt(sequences.tokens, sigma, generator=generator)
+    xt = corrupted(model, sequences, sigma, generator=generator)
     return Noised(t, weight, sigma, model.schedule.noise_rate(t)[:, 0], xt)
+
+
+def corrupted(model: Model, sequences: Sequences, sigma: Tensor, *, generator: Randomness) -> Tensor:
+    """xt ~ q(· | x0) at `sigma` `[B, 1]`; given positions stay clean. int64 `[B, L]`."""
+    xt = model.process.corrupt(sequences.tokens, sigma, generator=generator)
+    return xt if sequences.given is None else torch.where(sequences.given, sequences.tokens, xt)
 
 
 @torch.no_grad()

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from discdiff.constraints import Allowed, Constraint, PositionWise
+from discdiff.constraints import Allowed, Automaton, Constraint, PositionWise, Unconstrained
 from discdiff.data.dataset import SequenceDataset
 from discdiff.domain import Domain
-from discdiff.errors import DataError, DiscdiffError, IncompatibleError
+from discdiff.errors import DataError, DiscdiffError, EmptyLanguageError, IncompatibleError, TemplateError
+from discdiff.languages import Language
+from discdiff.rules import Rules, Span, languages
 from discdiff.sequences import Sequences
 
 Labels = str | int | Sequence[str | int] | None
@@ -151,25 +153,30 @@ def encode_blocks(domain: Domain, strings: Sequence[str], max_length: int) -> tu
     return rows, torch.tensor(owners)
 
 
-def with_end(constraint: Constraint, length: int, *, longest: int, end: int) -> Allowed:
-    """The constraint on the first `length` positions of a model that learned an end token; then comes the end.
+def with_end(constraint: Constraint, *, longest: int, end: int) -> Constraint:
+    """A constraint on content, for a model that learned an end token: then comes the end, up to the model's length.
 
     Args:
-        constraint: on `length` positions of content.
-        length: of the content.
+        constraint: on the content tokens.
         longest: positions of the model.
         end: the end token's id, which is the number of content tokens.
-
-    Raises:
-        IncompatibleError: the constraint is no set of tokens per position.
     """
-    if not isinstance(constraint, PositionWise):
-        raise IncompatibleError(
-            "End token",
-            got=f"a constraint of kind {type(constraint).__name__}",
-            expected="a template of fixed length",
-            remedy="Train without data.end_token for such constraints.",
-        )
+    if isinstance(constraint, Automaton):
+        within = _sets_with_end(constraint.within, longest, end) if constraint.length is not None else None
+        return Automaton({name: part.ended() for name, part in constraint.parts.items()}, within)
+    if isinstance(constraint, PositionWise):
+        return constraint if constraint.length is None else _sets_with_end(constraint, longest, end)
+    raise IncompatibleError(
+        "End token",
+        got=f"a constraint of kind {type(constraint).__name__}",
+        expected="clamps, sets of tokens and automata",
+        remedy="Give top-k and top-p as arguments of their own.",
+    )
+
+
+def _sets_with_end(constraint: PositionWise, longest: int, end: int) -> Allowed:
+    length = constraint.length
+    assert length is not None
     every = torch.arange(length)
     table = torch.zeros(longest, end + 1, dtype=torch.bool)
     allowed = constraint.allowed_at((torch.zeros_like(every), every))
@@ -178,6 +185,48 @@ def with_end(constraint: Constraint, length: int, *, longest: int, end: int) -> 
     table[:length][frozen] = torch.nn.functional.one_hot(tokens[frozen], end + 1).bool()
     table[length:, end] = True
     return Allowed(table)
+
+
+def constraint_of(
+    domain: Domain,
+    template: str | None,
+    rules: Rules | None,
+    extra: Constraint | Language | None,
+    *,
+    longest: int,
+    length: int | None = None,
+) -> Constraint:
+    """Everything that is asked of sequences: a template, rules, and a constraint of the caller's own; all hold.
+
+    Raises:
+        TemplateError: the template cannot be read, or is longer than what the model was trained on.
+        EmptyLanguageError: nothing of at most `longest` tokens satisfies it all; names what conflicts.
+        ConfigError: no such rule.
+    """
+    constraint: Constraint = Unconstrained() if template is None else domain.template(template)
+    length = constraint.length or length
+    if template is not None and length is not None and length > longest:
+        raise TemplateError(
+            f"the template has {length} positions; the model was trained on at most {longest}",
+            template=template if len(template) <= 200 else template[:200] + "…",
+            remedy="shorten it, or train on longer sequences",
+        )
+    span = Span(length or 1, length or longest)
+    parts = languages(domain.rules, rules or {}, span, domain=domain.name)
+    if isinstance(extra, Language):
+        parts["the language given"] = extra
+    elif extra is not None:
+        constraint = constraint & extra
+    if parts:
+        constraint = constraint & Automaton(parts)
+    possible = constraint.possible_lengths(longest)
+    if possible is not None and not len(possible):
+        names = ", ".join(constraint.parts) if isinstance(constraint, Automaton) else "the constraint"
+        raise EmptyLanguageError(
+            f"{names}: no sequence of at most {longest} tokens, which the model was trained on, satisfies this; "
+            "ask for less, or train on longer sequences"
+        )
+    return constraint
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -198,4 +247,4 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-__all__ = ["Classes", "Labels", "Rows", "encode_blocks", "pick_device", "rows_of", "with_end"]
+__all__ = ["Classes", "Labels", "Rows", "constraint_of", "encode_blocks", "pick_device", "rows_of", "with_end"]

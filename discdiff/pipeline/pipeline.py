@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 import torch
 
-from discdiff.constraints import Constraint, Unconstrained
+from discdiff.constraints import Clamp, Constraint
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError, TemplateError
+from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError
+from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
-from discdiff.pipeline.inputs import Classes, Labels, Rows, pick_device, rows_of, with_end
+from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of, with_end
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
 from discdiff.pipeline.results import Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
+from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Sampler, State
 from discdiff.sampling import OnStep
@@ -85,6 +87,8 @@ class Pipeline:
         n: int,
         *,
         length: int | None = None,
+        rules: Rules | None = None,
+        constraint: Constraint | Language | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -99,7 +103,11 @@ class Pipeline:
 
         Args:
             n: how many.
-            length: tokens in each; by default drawn from the training set's lengths.
+            length: tokens in each; by default drawn from the training set's lengths, those that can satisfy what is
+                asked.
+            rules: what is asked of each string, by the domain's names, such as `{"forbid": ["EcoRI"], "gc": "40-60%"}`;
+                see `domain.rules`. It holds in every string.
+            constraint: a constraint, or language over the domain's tokens, that holds as well.
             sampler: how to get from noise to data; by default the run's.
             steps: network calls, for samplers that take them; by default the run's.
             seed: any integer.
@@ -119,14 +127,17 @@ class Pipeline:
                 "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
+        asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
         method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
-        return self._run(n, Unconstrained(), length, method, seed, labels, batch_size, progress)
+        return self._run(n, asked, length, method, seed, labels, batch_size, progress)
 
     def infill(
         self,
         template: str,
         n: int = 1,
         *,
+        rules: Rules | None = None,
+        constraint: Constraint | Language | None = None,
         sampler: Sampler | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -139,20 +150,16 @@ class Pipeline:
     ) -> list[str]:
         """Strings that a template leaves open, in the domain's template language; what it states holds in each.
 
+        A gap of variable length has its length drawn first, from the training set's lengths that fit.
+
         Arguments are those of `sample`.
 
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
-        constraint = self.domain.template(template)
-        if (length := constraint.length) is not None and length > self.max_length:
-            raise TemplateError(
-                f"the template has {length} positions; the model was trained on at most {self.max_length}",
-                template=template if len(template) <= 200 else template[:200] + "…",
-                remedy="shorten it, or train on longer sequences",
-            )
+        asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
         method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
-        return self._run(n, constraint, length, method, seed, labels, batch_size, progress)
+        return self._run(n, asked, asked.length, method, seed, labels, batch_size, progress)
 
     def _run(
         self,
@@ -167,13 +174,18 @@ class Pipeline:
     ) -> list[str]:
         if n < 1 or batch_size < 1:
             raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
-        if length is None:
-            lengths = self.lengths.sample(n, Keys(seed, torch.arange(n)))
-        elif self.lengths.end is None:
+        if self.lengths.end is not None:
+            if length is not None and constraint.length is None:
+                free = Clamp(torch.zeros(length, dtype=torch.int64), torch.zeros(length, dtype=torch.bool))
+                constraint = constraint & free
+            constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
+            lengths = torch.full((n,), self.lengths.longest)
+        elif length is not None:
             lengths = torch.full((n,), length)
         else:
-            constraint = with_end(constraint, length, longest=self.lengths.longest, end=self.lengths.end)
-            lengths = torch.full((n,), self.lengths.longest)
+            possible = constraint.possible_lengths(self.max_length)
+            law = self.lengths if possible is None else self.lengths.among(possible)
+            lengths = law.sample(n, Keys(seed, torch.arange(n)))
         classes = Classes(self._num_labels, self.label_names).numbers(labels, n, in_turn=True)
         # the longest first: if memory does not suffice, that shows at once
         batches = lengths.argsort(descending=True, stable=True).split(batch_size)

@@ -20,6 +20,7 @@ class Ancestral(GridSampler):
     """
 
     law = "first order in the step"
+    weighs = True
 
     def kernel(self, prediction: Prediction, level: Level, sigma_next: Tensor, where: Positions | None) -> Tensor:
         return prediction.posterior(sigma_next, where)

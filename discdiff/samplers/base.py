@@ -138,9 +138,12 @@ class Sampler(ABC):
     Attributes:
         law: one line: exact, first order in the step, or greedy.
         takes_steps: whether the number of network calls may be chosen.
+        weighs: whether each step draws x0 from the denoiser once, at positions chosen without regard to it, so that
+            the importance weights of a constrained run are known (see `constraints.Weighed`).
     """
 
     law: ClassVar[str]
+    weighs: bool = False
     takes_steps: bool = False
 
     def check(self, model: Model, constraint: Constraint) -> None:

@@ -22,6 +22,7 @@ class FirstHitting(EventSampler):
     """
 
     law = "exact"
+    weighs = True
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
         state, levels = super().plan(model, state, steps)

@@ -16,6 +16,8 @@ from discdiff.samplers.base import EventSampler, Level, State, fraction_hidden, 
 class PlannedSampler(EventSampler):
     """x_i ~ p(· | what earlier turns revealed), independently for all positions i of one turn; one call a turn."""
 
+    weighs = True
+
     @abstractmethod
     def turns(self, state: State, hidden: Tensor, steps: int | None) -> Tensor:
         """The call, from 0, in which each hidden position is revealed: int64 `[B, L]`, without gaps in any row.

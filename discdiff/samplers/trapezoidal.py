@@ -46,6 +46,7 @@ class Trapezoidal(Ancestral):
     """
 
     law = "second order in the step while nothing is cut, else first"
+    weighs = False
 
     def __init__(self, theta: float = 0.5, grid: Grid = "time") -> None:
         super().__init__(grid)

@@ -7,7 +7,7 @@ import re
 from discdiff.constraints import Constraint
 from domains.smiles.hints import hint
 from domains.smiles.vocabulary import Vocabulary
-from domains.templates import Cursor, constraint
+from domains.templates import Cursor, Position, constraint
 
 _HOLE = "_"
 _DATIVE = re.compile(r"<-(?![^<>]*\|)")
@@ -18,7 +18,7 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
     """The constraint of a SMILES template.
 
     - SMILES as it stands is given, token by token, up to the gaps: `c1ccccc1`.
-    - `{4}` is a gap of four tokens that the model writes; `_` is a gap of one.
+    - `{4}` is a gap of four tokens that the model writes, `{4-8}` of four to eight; `_` is a gap of one.
     - `<C|N|O>` is one token out of these. (Square brackets are bracket atoms; `<-` without a `|` is a dative bond.)
     - Blanks mean nothing.
 
@@ -34,7 +34,7 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
     cursor = Cursor(text)
     plain: list[str] = []
     columns: list[int] = []
-    holes: list[frozenset[int] | None] = []
+    holes: list[Position] = []
 
     def add(characters: str, column: int) -> None:
         plain.append(characters)
@@ -43,9 +43,9 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
     while cursor.skip():
         here = cursor.at
         if cursor.peek() == "{":
-            gap = cursor.count()
-            holes.extend([None] * gap)
-            add(_HOLE * gap, here)
+            gap = cursor.repeat(None)
+            holes.extend(gap)
+            add(_HOLE * len(gap), here)
         elif cursor.peek() == "<" and not _DATIVE.match(text, here):
             holes.append(_choices(cursor, vocabulary))
             add(_HOLE, here)
@@ -56,7 +56,7 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
             add(character, here)
 
     # Cut as one string, so that a token's reading may depend on what stands beyond a gap, as in `[13C{1}H]`.
-    positions: list[frozenset[int] | None] = []
+    positions: list[Position] = []
     at, hole = 0, iter(holes)
     for piece in vocabulary.cut("".join(plain)):
         if piece == _HOLE:

@@ -6,7 +6,7 @@ import re
 
 from discdiff.constraints import Constraint
 from discdiff.errors import UnknownTokenError
-from domains.templates import Cursor, constraint
+from domains.templates import Cursor, Position, constraint
 from domains.text.tokenizers import Tokenizer
 
 _HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=\]])")
@@ -15,7 +15,7 @@ _HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=\]])")
 def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
     r"""The constraint of a text with holes.
 
-    - `[MASK]` is one token that the model writes, `[MASK:3]` three.
+    - `[MASK]` is one token that the model writes, `[MASK:3]` three, `[MASK:3-8]` three to eight.
     - `[MASK=he|she]` is one token out of these.
     - `\[MASK]` is the six characters, and `\\[MASK]` a backslash before a hole.
     - All else is given as it stands, white space too.
@@ -27,7 +27,7 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
         TemplateError: with a caret under the fault.
     """
     cursor = Cursor(text, blanks="")
-    positions: list[frozenset[int] | None] = []
+    positions: list[Position] = []
     pending, began = "", 0
     while match := _HOLE.search(text, cursor.at):
         slashes = len(match["slashes"])
@@ -46,7 +46,7 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
         elif "]" not in text[cursor.at :]:
             raise cursor.fault("'[' is never closed", start, "add ']'")
         elif match["rest"] == ":":
-            positions += [None] * cursor.count("]")
+            positions += cursor.repeat(None, "]")
         else:
             positions.append(_choices(cursor, tokenizer, " " if space else ""))
         pending, began = "", cursor.at

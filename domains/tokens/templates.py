@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from discdiff.constraints import Constraint
-from domains.templates import LONGEST, Cursor, constraint
+from domains.templates import LONGEST, Cursor, Position, constraint
 
 _ITEM = re.compile(r"\d+", re.ASCII)
 
 
 def read_template(text: str, vocab_size: int) -> Constraint:
-    """The constraint of a list with gaps such as `[5, 3, ?, ?{4}, 1|2|7]`.
+    """The constraint of a list with gaps such as `[5, 3, ?, ?{4}, ?{2-6}, 1|2|7]`.
 
     Raises:
         TemplateError: with a caret under the fault.
@@ -21,7 +21,7 @@ def read_template(text: str, vocab_size: int) -> Constraint:
     bracket = cursor.at if cursor.peek() == "[" else None
     if bracket is not None:
         cursor.take()
-    positions: list[frozenset[int] | None] = []
+    positions: list[Position] = []
     repeatable = closed = False
     while cursor.skip():
         here, character = cursor.at, cursor.peek()
@@ -33,7 +33,7 @@ def read_template(text: str, vocab_size: int) -> Constraint:
         elif character == "{":
             if not repeatable:
                 raise cursor.fault("nothing stands before this number", here, "say what repeats, as in ?{4}")
-            positions.extend(positions[-1:] * (cursor.count() - 1))
+            positions[-1:] = cursor.repeat(positions[-1])
             if len(positions) > LONGEST:
                 raise cursor.fault("the template is too long", here, f"at most {LONGEST:,} positions")
             repeatable = False

@@ -1,0 +1,223 @@
+"""A language unrolled over the positions of rows: forward filtering and backward sampling, exactly.
+
+Weights are of classes of tokens, `[L, C, B]`: positions, classes, rows. A row's tokens are drawn from
+∏_i w_i(c_i) · 1[accepted] by its own β_i(s), the weight of all ways on from state s after i tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from discdiff.languages.language import DEAD, Language
+
+TINY = 1e-20
+"""What the ways on from a row's state may weigh, relative to the largest at that position, in plain floats."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """β of all positions.
+
+    Attributes:
+        beta: for each position 0 .. L `[states alive + 1, B]`, the largest of a row 1; the last state is the dead one.
+        log_total: float64 `[B]`: log Z, the log weight of all accepted sequences.
+        log: whether β are logarithms.
+        sound: bool `[B]`: whether the start's own weight kept its digits.
+    """
+
+    beta: list[Tensor]
+    log_total: Tensor
+    log: bool
+    sound: Tensor
+
+
+class Trellis:
+    """Which states a row can be in after each token, and where they lead.
+
+    Only states that some accepted sequence of one of the lengths passes through at that position are kept.
+
+    Args:
+        language: over the vocabulary.
+        lengths: int64 `[B]`, tokens in each row.
+        device: where draws are made.
+    """
+
+    def __init__(self, language: Language, lengths: Tensor, device: torch.device | str = "cpu") -> None:
+        self.language, self.lengths = language, lengths.to(device)
+        self.longest = int(lengths.max())
+        table = np.where(language.table == DEAD, language.num_states, language.table)
+        table = np.concatenate([table, np.full((1, language.num_classes), language.num_states)])
+        alive = self._alive(table, set(lengths.tolist()))
+        self.states = [np.nonzero(layer)[0] for layer in alive]
+        self.following: list[Tensor] = []
+        for here, there in zip(self.states, self.states[1:], strict=False):
+            number = np.full(language.num_states + 1, len(there))
+            number[there] = np.arange(len(there))
+            self.following.append(torch.as_tensor(number[table[here]], device=device))
+        self.final = [torch.as_tensor(language.accepting[states], device=device) for states in self.states]
+        self.ends = torch.arange(self.longest + 1, device=device)[:, None] == self.lengths
+
+    def _alive(self, table: np.ndarray, lengths: set[int]) -> list[np.ndarray]:
+        states = self.language.num_states
+        before = [np.zeros(states, dtype=np.bool_) for _ in range(self.longest + 1)]
+        before[0][0] = True
+        for i in range(self.longest):
+            targets = np.unique(table[:-1][before[i]])
+            before[i + 1][targets[targets < states]] = True
+        after = np.zeros(states + 1, dtype=np.bool_)
+        alive = []
+        for i in range(self.longest, -1, -1):
+            after = after[table].any(1)
+            after[-1] = False
+            if i in lengths:
+                after[:-1] |= self.language.accepting
+            after[:-1] &= before[i]
+            alive.append(after[:-1].copy())
+        return alive[::-1]
+
+    def index(self, rows: Tensor) -> Trellis:
+        """The trellis of some rows."""
+        part = Trellis.__new__(Trellis)
+        part.__dict__.update(self.__dict__, lengths=self.lengths[rows], ends=self.ends[:, rows])
+        return part
+
+    def possible(self, available: Tensor) -> Tensor:
+        """Which classes each position can have in an accepted row, given those that are available: bool `[L, C, B]`."""
+        rows = available.shape[2]
+        dead = torch.zeros(1, rows, dtype=torch.bool, device=available.device)
+        beta: list[Tensor] = []
+        for i in range(self.longest, -1, -1):
+            here = self.final[i][:, None] & self.ends[i]
+            if i < self.longest:
+                here = here | (beta[-1][self.following[i]] & available[i]).any(1)
+            beta.append(torch.cat([here, dead]))
+        beta.reverse()
+        alpha = torch.zeros_like(beta[0])
+        alpha[0] = beta[0][0]
+        found = []
+        for i in range(self.longest):
+            through = alpha[:-1, None] & beta[i + 1][self.following[i]] & available[i]
+            found.append(through.any(0))
+            count = torch.zeros(beta[i + 1].shape, device=available.device)
+            count.index_add_(0, self.following[i].reshape(-1), through.reshape(-1, rows).float())
+            alpha = count > 0
+        return torch.stack(found)
+
+    def ways(self, weights: Tensor, *, log: bool = False) -> Ways:
+        """β and Z of weights `[L, C, B]` (their logarithms, if `log`)."""
+        rows, one = weights.shape[2], 0.0 if log else 1.0
+        zero = -torch.inf if log else 0.0
+        nothing = weights.new_full((1, rows), zero)
+        scale = torch.zeros(rows, dtype=torch.float64, device=weights.device)
+        beta: list[Tensor] = []
+        for i in range(self.longest, -1, -1):
+            here = weights.new_full((len(self.states[i]), rows), zero)
+            if i < self.longest:
+                here = _onward(beta[-1], self.following[i], weights[i], log)
+            ending = self.final[i][:, None] & self.ends[i]
+            here = torch.where(ending, one, here)
+            if len(here):
+                most = here.amax(0)
+                usable = torch.isfinite(most) if log else most > 0
+                most = torch.where(usable, most, one)
+                here = here - most if log else here / most
+                scale += most.double() if log else most.double().log()
+            beta.append(torch.cat([here, nothing]))
+        beta.reverse()
+        start = beta[0][0].double()  # the dead state, if none is alive
+        sound = torch.isfinite(start) if log else start > TINY
+        return Ways(beta, scale + (start if log else start.log()), log, sound)
+
+    def sample(self, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the classes of each row's tokens.
+
+        Args:
+            weights: what `ways` was made of.
+            ways: their β.
+            u: float64 `[B, L]` uniform numbers, one a position.
+
+        Returns:
+            Classes int64 `[B, L]` (0 past a row's end); for each position a uniform number that is independent of all
+            classes, float64 `[B, L]`; and whether the row's draw lost no digits, bool `[B]`.
+        """
+        rows = weights.shape[2]
+        each = torch.arange(rows, device=weights.device)
+        state = torch.zeros(rows, dtype=torch.int64, device=weights.device)
+        classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
+        rest, sound = u.clone(), torch.isfinite(ways.log_total)
+        state = state.clamp(max=len(self.states[0]))
+        for i in range(self.longest):
+            targets = self.following[i][state.clamp(max=max(len(self.states[i]) - 1, 0))]
+            onward = ways.beta[i + 1][targets, each[:, None]]
+            mass = onward + weights[i].T if ways.log else onward * weights[i].T
+            if ways.log:
+                mass = (mass - mass.amax(-1, keepdim=True).nan_to_num(neginf=0.0)).exp()
+            cumulative = mass.double().cumsum(-1)
+            total = cumulative[:, -1]
+            going = i < self.lengths
+            sound &= ~going | (total > TINY)
+            point = torch.minimum(u[:, i].double() * total, total.nextafter(torch.zeros_like(total)))
+            drawn = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp(max=mass.shape[1] - 1)
+            chosen = mass[each, drawn].double()
+            below = cumulative[each, drawn] - chosen
+            rest[:, i] = ((point - below) / torch.where(chosen > 0, chosen, 1.0)).clamp(0, 1 - 2**-53)
+            classes[:, i] = torch.where(going, drawn, 0)
+            state = torch.where(going, targets[each, drawn], 0)
+        return classes, rest, sound
+
+    def marginals(self, weights: Tensor, ways: Ways) -> tuple[Tensor, Tensor]:
+        """The probability of each class at each position given acceptance, and whether a row lost no digits.
+
+        Returns:
+            `[L, C, B]`, logarithms if `ways` are, meaningless past a row's end; and bool `[B]`.
+        """
+        log, rows = ways.log, weights.shape[2]
+        zero = -torch.inf if log else 0.0
+        alpha = weights.new_full((len(self.states[0]) + 1, rows), zero)
+        alpha[0] = 0.0 if log else 1.0
+        found, sound = [], ways.sound.clone()
+        for i in range(self.longest):
+            onward = ways.beta[i + 1][self.following[i]]  # [n, C, B]
+            here = alpha[:-1, None]
+            if log:
+                through = weights[i] + (here + onward).logsumexp(0)
+                found.append(through - through.logsumexp(0))
+                moved = here + weights[i]
+                following = _scatter_logsumexp(moved, self.following[i], len(self.states[i + 1]) + 1)
+                most = following[:-1].amax(0) if len(following) > 1 else following[0]
+                alpha = following - torch.where(torch.isfinite(most), most, 0.0)
+                alpha[-1] = zero
+            else:
+                through = weights[i] * torch.einsum("nb,ncb->cb", alpha[:-1], onward)
+                whole = through.sum(0)
+                sound &= (whole > TINY) | (i >= self.lengths)
+                found.append(through / whole.clamp(min=torch.finfo(whole.dtype).tiny))
+                moved = here * weights[i]
+                following = torch.zeros(len(self.states[i + 1]) + 1, rows, dtype=weights.dtype, device=weights.device)
+                following.index_add_(0, self.following[i].reshape(-1), moved.reshape(-1, rows))
+                following[-1] = 0.0
+                most = following.amax(0)
+                alpha = following / torch.where(most > 0, most, 1.0)
+        return torch.stack(found), sound
+
+
+def _onward(beta: Tensor, following: Tensor, weights: Tensor, log: bool) -> Tensor:
+    """Σ_c w(c) β(s after c), for states `[n]` and rows `[B]`."""
+    gathered = beta.index_select(0, following.reshape(-1)).view(*following.shape, -1)
+    if log:
+        return (gathered + weights).logsumexp(1) if len(following) else gathered.amax(1)
+    return (gathered * weights).sum(1)
+
+
+def _scatter_logsumexp(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """log Σ exp of `[n, C, B]` values that lead to the same one of `size` states: `[size, B]`."""
+    rows = values.shape[2]
+    flat, where = values.reshape(-1, rows), index.reshape(-1, 1).expand(-1, rows)
+    most = flat.new_full((size, rows), -torch.inf).scatter_reduce(0, where, flat, "amax")
+    base = torch.where(torch.isfinite(most), most, 0.0)
+    total = torch.zeros_like(most).scatter_add(0, where, (flat - base.gather(0, where)).exp())
+    return total.log() + base

@@ -1,0 +1,99 @@
+"""A constraint that keeps the importance weights of the runs that it steers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints.automaton import Automaton
+from discdiff.constraints.base import Constraint
+from discdiff.constraints.filtered import Tilt
+from discdiff.errors import IncompatibleError
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
+
+
+class Weighed(Constraint):
+    """Draws as the automaton does, and adds up log w = Σ log Z[p(·|x_t)] − log Z[p̃], a step at a time.
+
+    A step draws x0 ~ ∏ p_i · 1[accepted] / Z and moves to x_s. Its probability of x_s is the unconstrained sampler's
+    times Z[p̃] / Z[p], with p̃_i(x0) ∝ p(x0_i | xt) q(x_s,i | xt_i, x0_i): what is still open once x_s is known. The
+    product of the inverse over a run weighs it towards the unconstrained law given acceptance; its mean is the
+    probability of acceptance. Twisted sequential Monte Carlo, as Wu et al. 2023 and Zhao et al. 2024.
+
+    Args:
+        constraint: bound to the rows' lengths.
+    """
+
+    restricts_draws = True
+
+    def __init__(self, constraint: Automaton) -> None:
+        assert constraint.lengths is not None, "bound to lengths"
+        self.constraint = constraint
+        self.length, self.rows = constraint.length, constraint.rows
+        self.log_weights = torch.zeros(len(constraint.lengths), dtype=torch.float64)
+        self._last: tuple[Prediction, Tensor] | None = None
+
+    def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
+        return self.constraint.given(batch, length)
+
+    def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
+        return self.constraint.log_marginals(prediction, where)
+
+    def index(self, rows: Tensor) -> Weighed:
+        raise IncompatibleError(
+            "Particles",
+            got="a sampler that moves some rows apart from others",
+            expected="one move of all rows a step",
+            remedy="Use FirstHitting, Ordered or Ancestral.",
+        )
+
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        if tilt is not None and tilt.shape[-1] > 1:
+            raise IncompatibleError(
+                "Particles",
+                got="draws of x0 tilted by jump rates",
+                expected="a sampler that draws x0 from the denoiser",
+                remedy="Use FirstHitting, Ordered or Ancestral.",
+            )
+        moving = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
+        moving[where[0]] = True
+        if bool(moving.any()):  # where nothing moves both Z are one and the same
+            total = self.constraint.log_total(prediction, moving)
+            self.log_weights = self.log_weights + torch.where(moving, total, 0.0).cpu()
+            self._last = prediction, moving
+        return self.constraint.draw(prediction, where, u)
+
+    def settle(self, tokens: Tensor, sigma_next: float) -> None:
+        """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`."""
+        if self._last is None:
+            return
+        prediction, moving = self._last
+        self._last = None
+        after = self._log_total_after(prediction, moving, tokens, sigma_next)
+        self.log_weights = self.log_weights - torch.where(moving, after, 0.0).cpu()
+
+    def _log_total_after(self, prediction: Prediction, moving: Tensor, tokens: Tensor, sigma_next: float) -> Tensor:
+        process = prediction.process
+        if process.reveals_noise:  # p̃ is p, with what has been revealed
+            place = (process, tokens, prediction.sigma, prediction.frozen)
+            ahead = DenoiserPrediction(*place, log_p=prediction.log_denoiser, calls=lambda: prediction.calls)
+            return self.constraint.filter(ahead, moving).log_total()
+        open_ = process.active(prediction.tokens) & moving[:, None]
+        if prediction.frozen is not None:
+            open_ &= ~prediction.frozen
+        assert self.constraint.lengths is not None
+        used = torch.arange(tokens.shape[1], device=tokens.device)
+        where = positions_of(open_ & (used < self.constraint.lengths.to(tokens.device)[:, None]))
+        # q(x_s | x_t, x0) ∝ P_s[x_s, x0] / P_t[x_t, x0] over x0
+        sigma = prediction.sigma[where].double()
+        later = process.likelihood(tokens[where], torch.full_like(sigma, sigma_next))
+        now = process.likelihood(prediction.tokens[where], sigma)
+        tilt = process.content(later).log() - process.content(now).log()
+        log_p = prediction.log_denoiser(where).double() + tilt
+        whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        whole.index_add_(0, where[0], log_p.logsumexp(-1))
+        tilted = self.constraint.filter(prediction, moving, Tilt(where, tilt))
+        return tilted.log_total() - whole
+
+
+__all__ = ["Weighed"]

@@ -1,0 +1,42 @@
+"""Regular languages over tokens: automata, expressions, counting. NumPy only; constraints run them."""
+
+from discdiff.languages.counting import avoids, contains, count, longest_run, share, span_of_lengths, total, window
+from discdiff.languages.expression import (
+    EMPTY,
+    Choice,
+    Expression,
+    Repeat,
+    Sequential,
+    Symbols,
+    alternatives,
+    compile_expression,
+    one_of,
+    word,
+)
+from discdiff.languages.language import Language, anything, nothing
+from discdiff.languages.regex import regex
+
+__all__ = [
+    "EMPTY",
+    "Choice",
+    "Expression",
+    "Language",
+    "Repeat",
+    "Sequential",
+    "Symbols",
+    "alternatives",
+    "anything",
+    "avoids",
+    "compile_expression",
+    "contains",
+    "count",
+    "longest_run",
+    "nothing",
+    "one_of",
+    "regex",
+    "share",
+    "span_of_lengths",
+    "total",
+    "window",
+    "word",
+]

@@ -1,0 +1,181 @@
+"""Languages that count: words that occur or do not, composition, windows, runs, lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from discdiff.errors import IncompatibleError
+from discdiff.languages.language import DEAD, Language
+
+
+def _classes_of(sets: Sequence[Collection[int]], vocab_size: int) -> np.ndarray:
+    """One class a set, from 1 on; 0 for all other tokens."""
+    classes = np.zeros(vocab_size, dtype=np.int32)
+    for number, tokens in enumerate(sets, 1):
+        classes[list(tokens)] = number
+    return classes
+
+
+def _word_automaton(
+    words: Sequence[Sequence[Collection[int]]], vocab_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Aho and Corasick 1975, for words whose letters are sets of tokens: table, which words end at a state, classes.
+
+    A word with sets stands for all words that it describes. States are the sets of places that the words have been
+    read up to, so that overlapping sets need no list of words.
+    """
+    letters = list(dict.fromkeys(frozenset(letter) for each in words for letter in each))
+    signature = np.zeros((vocab_size, len(letters)), dtype=np.bool_)
+    for column, tokens in enumerate(letters):
+        signature[list(tokens), column] = True
+    rows, classes = np.unique(signature, axis=0, return_inverse=True)
+    column_of = {tokens: column for column, tokens in enumerate(letters)}
+    # Bit (w, k): the last k letters read are the first k of word w.
+    bits, offset, final, begins = [], 0, 0, 0
+    for each in words:
+        begins |= 1 << offset
+        final |= 1 << (offset + len(each))
+        bits += [(offset + k, column_of[frozenset(letter)]) for k, letter in enumerate(each)]
+        offset += len(each) + 1
+    reads = [sum(1 << place for place, column in bits if row[column]) for row in rows]
+    number, states, table = {begins: 0}, [begins], []
+    for state in states:  # grows as it goes
+        row = []
+        for read in reads:
+            following = ((state & read) << 1) | begins
+            if following not in number:
+                number[following] = len(states)
+                states.append(following)
+            row.append(number[following])
+        table.append(row)
+    ended = np.array([[bool(state & final)] for state in states])[:, 0]
+    return np.array(table, dtype=np.int32), ended, classes.reshape(-1).astype(np.int32)
+
+
+Word = Sequence[Collection[int]]
+"""A word: for each place the tokens that may stand there."""
+
+
+def contains(words: Sequence[Word], vocab_size: int) -> Language:
+    """Sequences in which at least one of the words occurs."""
+    _not_empty(words)
+    table, ended, classes = _word_automaton(words, vocab_size)
+    table[ended] = np.nonzero(ended)[0][0] if ended.any() else DEAD
+    return Language.of(table, ended, classes)
+
+
+def avoids(words: Sequence[Word], vocab_size: int) -> Language:
+    """Sequences in which none of the words occurs."""
+    _not_empty(words)
+    table, ended, classes = _word_automaton(words, vocab_size)
+    table[np.isin(table, np.nonzero(ended)[0])] = DEAD
+    return Language.of(table, ~ended, classes)
+
+
+def _not_empty(words: Sequence[Word]) -> None:
+    if not words or not all(len(word) for word in words):
+        raise IncompatibleError(
+            "Words", got="no word, or an empty one", expected="words of at least one token", remedy="Name one."
+        )
+
+
+def total(weights: Sequence[int], low: int, high: int, *, longest: int) -> Language:
+    """Sequences of at most `longest` tokens whose weights add up to `low` .. `high`: a charge, a number of rings.
+
+    Args:
+        weights: `[V]`, an integer for each token.
+        low: the smallest sum.
+        high: the largest.
+        longest: the longest sequence that will be asked for; bounds the sums that matter.
+    """
+    values, classes = np.unique(np.asarray(weights), return_inverse=True)
+    most, least = max(int(values.max()), 0) * longest, min(int(values.min()), 0) * longest
+    # Beyond these a sum cannot come back, or need not be told apart.
+    floor, ceiling = max(low - most, least), min(high - least, most)
+    return Language.explore(
+        0,
+        lambda state, symbol: _within(state + int(values[symbol]), floor, ceiling),
+        lambda state: low <= state <= high,
+        classes.reshape(-1),
+        what="sum of weights",
+    )
+
+
+def _within(value: int, floor: int, ceiling: int) -> int | None:
+    return value if floor <= value <= ceiling else None
+
+
+def count(tokens: Collection[int], low: int, high: int | None, vocab_size: int) -> Language:
+    """Sequences with `low` to `high` tokens of a set; `high` None: any number from `low` on."""
+    _bounds("count", low, high)
+    top = low if high is None else high
+    table = [[n, min(n + 1, top) if high is None or n < high else DEAD] for n in range(top + 1)]
+    return Language.of(table, [n >= low for n in range(top + 1)], _classes_of([tokens], vocab_size))
+
+
+def share(tokens: Collection[int], low: float, high: float, length: int, vocab_size: int) -> Language:
+    """Sequences of exactly `length` tokens of which a share between `low` and `high` is of a set (GC content)."""
+    if not 0 <= low <= high <= 1:
+        raise IncompatibleError(
+            "share", got=f"{low} to {high}", expected="0 <= low <= high <= 1", remedy="Shares are fractions of 1."
+        )
+    least, most = int(np.ceil(low * length - 1e-9)), int(np.floor(high * length + 1e-9))
+    if least > most:
+        raise IncompatibleError(
+            "share",
+            got=f"{low} to {high} of {length} tokens",
+            expected="a band that holds a whole number of tokens",
+            remedy=f"{(least - 1) / length:.3f} and {least / length:.3f} are the nearest shares.",
+        )
+    return count(tokens, least, most, vocab_size) & span_of_lengths(length, length, vocab_size)
+
+
+def window(tokens: Collection[int], width: int, low: int, high: int, vocab_size: int) -> Language:
+    """Sequences in each of whose windows of `width` tokens `low` to `high` are of a set; shorter ones are free.
+
+    The automaton remembers the last `width` − 1 tokens, of which at most `high` are in the set and `high` ≤ `width`.
+    """
+    _bounds("window", low, high)
+    mask = (1 << (width - 1)) - 1
+
+    def step(state: Any, symbol: int) -> object | None:
+        seen, bits = state
+        bits = (bits << 1) | symbol
+        full = seen + 1 >= width
+        if full and not low <= bits.bit_count() <= high:
+            return None
+        return min(seen + 1, width - 1), bits & mask
+
+    classes = _classes_of([tokens], vocab_size)
+    return Language.explore((0, 0), step, lambda state: True, classes, what=f"window of {width}")
+
+
+def longest_run(sets: Sequence[Collection[int]], longest: int, vocab_size: int) -> Language:
+    """Sequences in which no set has more than `longest` tokens in a row (homopolymers: one set a base)."""
+    _bounds("longest run", 1, longest)
+    classes = _classes_of(sets, vocab_size)
+
+    def step(state: Any, symbol: int) -> object | None:
+        kind, seen = state
+        if symbol == 0:
+            return (0, 0)
+        seen = seen + 1 if symbol == kind else 1
+        return (symbol, seen) if seen <= longest else None
+
+    return Language.explore((0, 0), step, lambda state: True, classes, what="longest run")
+
+
+def span_of_lengths(low: int, high: int | None, vocab_size: int) -> Language:
+    """Sequences of `low` to `high` tokens."""
+    return count(range(vocab_size), low, high, vocab_size)
+
+
+def _bounds(what: str, low: int, high: int | None) -> None:
+    if low < 0 or (high is not None and high < low):
+        raise IncompatibleError(what, got=f"{low} to {high}", expected="0 <= low <= high", remedy="Swap the numbers.")
+
+
+__all__ = ["Word", "avoids", "contains", "count", "longest_run", "share", "span_of_lengths", "total", "window"]

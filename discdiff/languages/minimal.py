@@ -1,0 +1,112 @@
+"""Trimming and minimising deterministic automata (NumPy, vectorised)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+_SEED = 20_240_607
+
+
+def within_reach(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
+    """Only states that lie between the start (0) and an accepting state; the start is kept, as state 0."""
+    keep = _reached(table) & (distance_to_end(table, accepting) >= 0)
+    keep[0] = True
+    number = np.full(len(table) + 1, -1, dtype=np.int32)
+    number[:-1][keep] = np.arange(keep.sum())
+    return number[table[keep]], accepting[keep]
+
+
+def _reached(table: Ints) -> Bools:
+    reached = np.zeros(len(table) + 1, dtype=np.bool_)
+    reached[0] = reached[-1] = True  # −1 indexes the last entry: the dead state is no news
+    frontier: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
+    while len(frontier):
+        targets = np.unique(table[frontier])
+        frontier = targets[~reached[targets]]
+        reached[frontier] = True
+    return reached[:-1]
+
+
+def distance_to_end(table: Ints, accepting: Bools) -> npt.NDArray[np.int64]:
+    """The length of the shortest way to an accepting state, −1 where there is none: int64 `[states]`."""
+    distance = np.full(len(table) + 1, -1, dtype=np.int64)
+    distance[:-1][accepting] = 0
+    sources, columns = np.nonzero(table >= 0)
+    targets = table[sources, columns]
+    order = np.argsort(targets, kind="stable")
+    sources, first = sources[order], np.searchsorted(targets[order], np.arange(len(table) + 1))
+    frontier, steps = np.nonzero(accepting)[0], 0
+    while len(frontier):
+        steps += 1
+        found = np.concatenate([sources[first[s] : first[s + 1]] for s in frontier]) if len(frontier) else frontier
+        frontier = np.unique(found)
+        frontier = frontier[distance[frontier] < 0]
+        distance[frontier] = steps
+    return distance[:-1]
+
+
+def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
+    """The same language with the fewest states: Moore's refinement, from the distances to the end on.
+
+    Rows are compared by a 64-bit hash in each round; the result is checked to be a congruence, and made again from the
+    rows themselves if two unlike ones ever hashed alike.
+    """
+    start = distance_to_end(table, accepting)
+    for exact in (False, True):
+        labels = _refined(table, np.unique(start, return_inverse=True)[1], exact)
+        first = np.unique(labels, return_index=True)[1]
+        extended = np.append(labels, -1)
+        following = extended[table]
+        if (following == following[first][labels]).all():
+            break
+    # states in the order in which they occur: the start stays 0
+    order = np.argsort(first, kind="stable")
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    renamed = np.append(number[labels], -1).astype(np.int32)
+    return renamed[table[first[order]]], accepting[first[order]]
+
+
+def _refined(table: Ints, labels: npt.NDArray[np.int64], exact: bool) -> npt.NDArray[np.int64]:
+    weights = np.random.default_rng(_SEED).integers(1, 2**63, size=table.shape[1] + 1, dtype=np.uint64) | np.uint64(1)
+    count = int(labels.max()) + 1
+    while True:
+        following = np.append(labels, -1)[table]
+        if exact:
+            rows = np.concatenate([labels[:, None], following], axis=1)
+            refined = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        else:
+            mixed = (_scrambled(following + 1) * weights[:-1]).sum(1, dtype=np.uint64)
+            refined = np.unique(mixed + _scrambled(labels) * weights[-1], return_inverse=True)[1].reshape(-1)
+        found = int(refined.max()) + 1
+        if found == count:
+            return labels
+        labels, count = refined, found
+
+
+def _scrambled(values: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """A hash of small integers, so that sums of products of them do not coincide by arithmetic."""
+    mixed = (values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
+    return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
+
+
+def merge_columns(table: Ints, classes: Ints) -> tuple[Ints, Ints]:
+    """One class for all tokens that no state tells apart; classes in the order of their first token."""
+    used = np.unique(classes)
+    columns = np.ascontiguousarray(table[:, used].T)
+    weights = np.random.default_rng(_SEED).integers(1, 2**63, size=len(table), dtype=np.uint64)
+    mixed = (_scrambled(columns.astype(np.int64) + 1) * weights).sum(1, dtype=np.uint64)
+    first, same = np.unique(mixed, return_index=True, return_inverse=True)[1:]
+    if not (columns == columns[first][same]).all():  # two unlike columns hashed alike
+        first, same = np.unique(columns, axis=0, return_index=True, return_inverse=True)[1:]
+    number = np.full(table.shape[1], -1, dtype=np.int64)
+    number[used] = same.reshape(-1)
+    of_token = number[classes]
+    seen, where = np.unique(of_token, return_index=True)
+    order = seen[np.argsort(where, kind="stable")]
+    rank = np.empty(len(first), dtype=np.int32)
+    rank[order] = np.arange(len(order))
+    return np.ascontiguousarray(columns[first][order].T), rank[of_token]
