@@ -126,4 +126,5 @@ class Sequences:
             if present and len(present) < len(values):
                 raise DiscdiffError(f"concatenate: {name} is set in {len(present)} of {len(values)} batches")
             rest[name] = torch.cat(list(map(wide, present))) if present else None
-        return Sequences(torch.cat([wide(part.tokens) for part in parts]), torch.cat([part.lengths for part in parts]), **rest)
+        tokens, lengths = torch.cat([wide(part.tokens) for part in parts]), torch.cat([part.lengths for part in parts])
+        return Sequences(tokens, lengths, **rest)

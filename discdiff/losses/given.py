@@ -17,9 +17,9 @@ from discdiff.sequences import Sequences
 class Given(Loss):
     """Another loss of what is left when a random subset of the positions is given.
 
-    In a share of the rows each position is given with probability f ~ U(0, 1): it stays clean, is marked as known, and is
-    not scored. The minimiser is that of the inner loss, given any subset: −log p(x_rest | x_given) is bounded where that
-    bounds −log p(x). Without it, a process whose clean tokens look like noise cannot be clamped exactly.
+    In a share of the rows each position is given with probability f ~ U(0, 1): it stays clean, is marked as known, and
+    is not scored. The minimiser is that of the inner loss, given any subset: −log p(x_rest | x_given) is bounded where
+    that bounds −log p(x). Without it, a process whose clean tokens look like noise cannot be clamped exactly.
 
     On the absorbing process tokens show by themselves whether they are noise: it is refused there.
 

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discdiff.constraints import Allowed, Clamp, Constraint
+from discdiff.constraints import Allowed, Automaton, Clamp, Constraint
+from discdiff.domain import Domain
 from discdiff.errors import TemplateError
 from domains.dna import DNA
 from domains.protein import Protein
@@ -99,9 +100,9 @@ def test_known_and_free_positions_are_a_clamp() -> None:
         ("AC\nG!", "'!' is no base", 4),
         ("N{-5}", "a gap cannot be negative: -5", 2),
         ("N{0}A", "a gap of 0 positions (leave it out)", 2),
-        ("N{10-30}", "ranges of gap lengths are not supported yet: 10-30", 2),
-        ("N{10,30}", "ranges of gap lengths are not supported yet: 10,30", 2),
-        ("N{10,}", "ranges of gap lengths are not supported yet: 10,", 2),
+        ("N{10-}", "the range 10- has no end (write the longest gap too)", 2),
+        ("N{10,}", "the range 10, has no end (write the longest gap too)", 2),
+        ("N{-30}", "a gap cannot be negative: -30", 2),
         ("N{30-10}", "the range 30-10 runs backwards (from 10 to 30?)", 2),
         ("N{x}", "expected a number of positions, got 'x'", 2),
         ("N{}", "expected a number of positions, got ''", 2),
@@ -153,7 +154,7 @@ def test_protein_templates(template: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("template", "message", "column"),
     [
-        ("M-x(2,4)-G", "ranges of gap lengths are not supported yet: 2,4", 4),
+        ("M-x(4,2)-G", "the range 4,2 runs backwards (from 2 to 4?)", 4),
         ("M-x(-2)-G", "a gap cannot be negative: -2", 4),
         ("M-x(2-G", "'(' is never closed", 3),
         ("[A-D]", "'-' is no residue", 2),
@@ -212,7 +213,7 @@ def test_token_templates(template: str, expected: list[str]) -> None:
         ("5, 3]", "expected a token, got ']'", 4),
         ("[5] 3", "the list has ended already", 4),
         ("[{3}]", "nothing stands before this number", 1),
-        ("?{2-4}", "ranges of gap lengths are not supported yet: 2-4", 2),
+        ("?{4-2}", "the range 4-2 runs backwards (from 2 to 4?)", 2),
         ("?{-4}", "a gap cannot be negative: -4", 2),
         ("[[1]]", "expected a token, got '['", 1),
     ],
@@ -236,6 +237,24 @@ def test_constraint_chooses_the_simplest_form() -> None:
     assert torch.equal(rule.table[0], torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0]]).bool())
 
 
+@pytest.mark.parametrize(
+    ("domain", "template", "accepted", "refused"),
+    [
+        (DNA(), "A N{1-2} T", ["ACT", "AGGT", "aatt"], ["AT", "ACCCT", "ACC"]),
+        (DNA(), "[AG]{0-2}C", ["C", "AC", "GAC"], ["TC", "AAAC", "A"]),
+        (Protein(), "M-x(2,3)-{P}", ["MAAG", "MAPAG"], ["MAAP", "MAG", "MAAAAG"]),
+        (Tokens(10), "[5, ?{0-1}, 1|2]", ["5 1", "5 9 2"], ["5", "5 9 9 1", "5 9 3"]),
+    ],
+)
+def test_gaps_of_several_lengths(domain: Domain, template: str, accepted: list[str], refused: list[str]) -> None:
+    rule = domain.template(template)
+    assert isinstance(rule, Automaton)
+    assert rule.length is None
+    for sequences, verdict in ((accepted, True), (refused, False)):
+        for sequence in sequences:
+            assert rule.language.accepts(domain.encode(sequence)) is verdict, sequence
+
+
 def test_a_long_template_is_no_burden() -> None:
     assert DNA().template("N{1000000}W").length == 1_000_001
 
@@ -245,6 +264,6 @@ def test_cursor_walks() -> None:
     assert cursor.skip()
     assert cursor.take() == "a"
     assert cursor.skip()
-    assert cursor.count() == 12
+    assert cursor.span() == (12, 12)
     assert not cursor.skip()
     assert cursor.peek() == ""

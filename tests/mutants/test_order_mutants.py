@@ -117,7 +117,8 @@ def test_the_crossing_token_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 def cut_before_the_constraint(self: truncated.Truncated, prediction: Prediction, where: Positions) -> Tensor:
     """The model's own law is cut; what the constraint leaves of it may be nothing."""
     log_p = truncated.truncate(prediction.log_denoiser(where), top_k=self.top_k, top_p=self.top_p)
-    allowed = self.allowed_at(where)
+    assert isinstance(self.constraint, PositionWise)
+    allowed = self.constraint.allowed_at(where)
     return log_p if allowed is None else log_p.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 

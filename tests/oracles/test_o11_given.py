@@ -124,7 +124,7 @@ def test_how_many_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
     class Watch(losses.ScoreEntropy):
-        def __call__(self, model: object, sequences: Sequences, *, generator: object) -> torch.Tensor:  # type: ignore[override]
+        def __call__(self, model: object, sequences: Sequences, *, generator: object) -> torch.Tensor:
             assert sequences.given is not None
             seen.append(sequences.given)
             return torch.zeros(len(sequences))
