@@ -11,7 +11,7 @@ from discdiff.errors import DiscdiffError, IncompatibleError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from discdiff import constraints, losses, samplers
+    from discdiff import constraints, guidance, languages, losses, samplers
     from discdiff.guidance import Temperature
     from discdiff.likelihood import (
         Bound,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from discdiff.networks import Context, Network
     from discdiff.networks.transformer import Transformer
     from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Parameterization, Score
+    from discdiff.particles import Reward
     from discdiff.pipeline import Pipeline
     from discdiff.processes import Absorbing, Hybrid, Marginal, Process, RateMatrix, Uniform
     from discdiff.randomness import Keys
@@ -45,10 +46,12 @@ else:
             "nelbo",
             "ordered_likelihood",
         ),
+        "languages": (),
         "losses": (),
         "model": ("Diffusion",),
         "networks": ("Context", "Network"),
         "networks.transformer": ("Transformer",),
+        "particles": ("Reward",),
         "parameterizations": ("Conditional", "Denoiser", "LeaveOneOut", "Parameterization", "Score"),
         "pipeline": ("Pipeline",),
         "processes": ("Absorbing", "Hybrid", "Marginal", "Process", "RateMatrix", "Uniform"),
@@ -102,6 +105,7 @@ __all__ = [
     "Process",
     "RateMatrix",
     "Record",
+    "Reward",
     "Schedule",
     "Score",
     "Sequences",
@@ -114,6 +118,8 @@ __all__ = [
     "domain",
     "domain_names",
     "fit",
+    "guidance",
+    "languages",
     "losses",
     "nelbo",
     "ordered_likelihood",

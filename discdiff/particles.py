@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from discdiff.constraints import Automaton, Constraint, PositionWise
-from discdiff.constraints.weighed import Weighed
-from discdiff.errors import IncompatibleError
+from discdiff.constraints.weighed import Ahead, Weighed
+from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.languages import anything
 from discdiff.randomness import Keys, Randomness, categorical, uniform
 from discdiff.samplers.base import Sampler, State
+from discdiff.sequences import Sequences
 
 RESAMPLE_BELOW = 0.5
 """A population is resampled when its effective size falls below this share of its particles."""
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A function of clean sequences that samples are steered by: the target is ∝ p0(x) e^(strength · r(x)).
+
+    During a run it is taken of clean sequences that are drawn from what the network says; at the end, of the samples.
+    What it says on the way changes how good a population is, not its law.
+
+    Attributes:
+        function: of `Sequences`; gives finite numbers, float `[rows]`.
+        strength: λ; negative values avoid.
+        every: steps between two rewards.
+    """
+
+    function: Callable[[Sequences], Tensor]
+    strength: float = 1.0
+    every: int = 1
+
+    def potential(self, sequences: Sequences) -> Tensor:
+        """λ r of each row, float64 `[rows]` on the CPU.
+
+        Raises:
+            DiscdiffError: a number is missing or not finite.
+        """
+        found = torch.as_tensor(self.function(sequences), dtype=torch.float64).cpu()
+        if found.shape != (len(sequences),) or not bool(found.isfinite().all()):
+            raise DiscdiffError(
+                f"reward: got {list(found.shape)} numbers, {int((~found.isfinite()).sum())} of them not finite; "
+                f"expected {len(sequences)} finite ones (0, say, for what is not valid)"
+            )
+        return self.strength * found
 
 
 @dataclass
@@ -23,21 +57,27 @@ class Population:
     """`size` particles for each of B samples: rows i·size … (i+1)·size − 1 belong to sample i.
 
     Sequential Monte Carlo: Del Moral, Doucet and Jasra 2006; systematic resampling: Carpenter, Clifford and Fearnhead
-    1999; effective size (Σw)²/Σw²: Kong 1992.
+    1999; effective size (Σw)²/Σw²: Kong 1992; rewards of predicted clean sequences: Singhal et al. 2025 (Feynman-Kac
+    steering).
     """
 
     size: int
     weighed: Weighed
+    reward: Reward | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.weighed.log_weights) // self.size
+        rows = len(self.weighed.log_weights)
+        count = rows // self.size
         # log of the mean weight of what has been resampled away, and the smallest effective size so far
         self.log_mean = torch.zeros(count, dtype=torch.float64)
         self.effective = torch.full((count,), float(self.size), dtype=torch.float64)
+        self.potential = torch.zeros(rows, dtype=torch.float64)
 
-    def after_step(self, state: State, sigma_next: float, *, last: bool) -> State:
+    def after_step(self, state: State, sigma_next: float, *, step: int, last: bool) -> State:
         """Weigh where a step has led, and resample populations in which few particles hold the weight."""
-        self.weighed.settle(state.tokens, sigma_next)
+        ahead = self.weighed.settle(state.tokens, sigma_next)
+        if self.reward is not None and (last or (ahead is not None and step % self.reward.every == 0)):
+            self._reward(self.reward, state, ahead, last=last)
         log_w = self.weighed.log_weights.view(-1, self.size)
         if bool(torch.isneginf(log_w).all(-1).any()):
             raise IncompatibleError(
@@ -51,16 +91,31 @@ class Population:
         poor = size < RESAMPLE_BELOW * self.size
         if last or not bool(poor.any()):
             return state
-        u = uniform((len(state.tokens),), generator=state.generator, purpose="resample", dtype=torch.float64).cpu()[
-            :: self.size
-        ]
-        chosen = systematic(log_w, u)
+        u = uniform((len(state.tokens),), generator=state.generator, purpose="resample", dtype=torch.float64).cpu()
+        chosen = systematic(log_w, u[:: self.size])
         stay = torch.arange(self.size).expand_as(chosen)
         rows = torch.where(poor[:, None], chosen, stay) + torch.arange(len(chosen))[:, None] * self.size
         self.log_mean = self.log_mean + torch.where(poor, log_mean_exp(log_w), 0.0)
         self.weighed.log_weights = torch.where(poor[:, None], 0.0, log_w).reshape(-1)
+        self.potential = self.potential[rows.reshape(-1)]
         moved = state.index(rows.reshape(-1).to(state.tokens.device))
         return replace(moved, generator=state.generator)  # randomness stays with the place
+
+    def _reward(self, reward: Reward, state: State, ahead: Ahead | None, *, last: bool) -> None:
+        """Replace the last potential by that of a clean sequence drawn ahead; at the end, of the sample itself."""
+        tokens = state.tokens
+        if not last:
+            assert ahead is not None
+            u = uniform(tuple(tokens.shape), generator=state.generator, purpose="guess", dtype=torch.float64)
+            tokens = ahead.guess(tokens, u.to(tokens.device))
+        rows = torch.ones(len(tokens), dtype=torch.bool) if last or ahead is None else ahead.moving.cpu()
+        where = rows.nonzero()[:, 0]
+        lengths = (~state.padding).sum(-1)
+        shown = Sequences(tokens, lengths, state.labels)[where.to(tokens.device)]
+        after = self.potential.clone()
+        after[where] = reward.potential(shown)
+        self.weighed.log_weights = self.weighed.log_weights + after - self.potential
+        self.potential = after
 
     def select(self, state: State, generator: Randomness) -> tuple[State, Tensor, Tensor]:
         """One particle of each population in proportion to its weight; log of the mean weight; effective size."""
@@ -125,4 +180,4 @@ def systematic(log_w: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True).clamp(max=size - 1)
 
 
-__all__ = ["Population", "many", "weigh"]
+__all__ = ["Population", "Reward", "many", "weigh"]

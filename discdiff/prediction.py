@@ -115,6 +115,10 @@ class Prediction(ABC):
     def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
         """p(x_s,i = · | xt), `[N, S]` or `[B, L, S]`, for the noise level `sigma_next` (`[B, 1]` or `[B, L]`)."""
 
+    def log_mass(self, where: Positions) -> Tensor | None:
+        """log of what a guided law sums to before it is normalised, `[N]`, which particles are weighed by; None: 1."""
+        return None
+
     def log_leave_one_out(self, where: Positions | None = None) -> Tensor:
         """log p(x0_i | xt without position i), normalised: `[N, V]` at `where`, or `[B, L, V]`.
 
@@ -196,6 +200,7 @@ class DenoiserPrediction(Prediction):
     Args:
         log_p: gives `[N, V]` (or `[B, L, V]`) unnormalised log probabilities for positions.
         calls: gives the evaluations of each row so far.
+        weighed: whether what the probabilities sum to says something: see `log_mass`.
     """
 
     def __init__(
@@ -207,9 +212,10 @@ class DenoiserPrediction(Prediction):
         *,
         log_p: Callable[[Positions | None], Tensor],
         calls: Callable[[], Tensor],
+        weighed: bool = False,
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
-        self._log_p, self._calls = log_p, calls
+        self._log_p, self._calls, self._weighed = log_p, calls, weighed
 
     @property
     def calls(self) -> Tensor:
@@ -221,6 +227,11 @@ class DenoiserPrediction(Prediction):
     def _normalized(self, where: Positions | None) -> Tensor:
         """log p(x0_i | xt) before frozen positions are settled."""
         return self.process.restrict(self._log_p(where), self._at(where)[0]).log_softmax(-1)
+
+    def log_mass(self, where: Positions) -> Tensor | None:
+        if not self._weighed:
+            return None
+        return self.process.restrict(self._log_p(where), self._at(where)[0]).logsumexp(-1)
 
     def log_score(self, where: Positions | None = None) -> Tensor:
         x, sigma = self._at(where)

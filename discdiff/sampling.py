@@ -15,7 +15,7 @@ from discdiff.constraints.truncated import Truncated
 from discdiff.constraints.weighed import Weighed
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
-from discdiff.particles import Population, many, weigh
+from discdiff.particles import Population, Reward, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Sampler, State
@@ -37,6 +37,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     particles: int = 1,
+    reward: Reward | None = None,
     labels: Tensor | None = None,
     generator: Randomness,
     on_step: OnStep | None = None,
@@ -57,6 +58,7 @@ def sample(
         particles: runs for each sample. A constraint always holds; with one run the law is a proposal. With K, runs are
             weighed and resampled, and one of each K is returned: as K grows its law tends to the sampler's own law
             given the constraint, which is p0(· | accepted) for an exact sampler.
+        reward: steer by a function of clean sequences, with particles: the law tends to p0(x) e^(λ r(x)), normalised.
         labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
         generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
         on_step: called after each step with (step from 1, number of steps, state).
@@ -90,6 +92,10 @@ def sample(
     constraint.check(vocab_size=process.vocab_size, length=width)
     if particles < 1:
         raise IncompatibleError("particles", got=particles, expected="at least 1", remedy="1 is the plain sampler.")
+    if reward is not None and particles == 1:
+        raise IncompatibleError(
+            "reward", got="one particle", expected="particles=2 or more", remedy="8 to 64 are usual."
+        )
     sampler.check(model, constraint)
     if particles > 1:
         truncated = top_k is not None or top_p is not None
@@ -103,7 +109,7 @@ def sample(
     if particles > 1:
         assert isinstance(constraint, Automaton)
         constraint = weighed = Weighed(constraint)
-        population = Population(particles, weighed)
+        population = Population(particles, weighed, reward)
     if labels is not None and labels.shape != (batch,):
         raise IncompatibleError(
             "labels", got=f"shape {list(labels.shape)}", expected=f"[{batch}]", remedy="One label a sample."
@@ -128,7 +134,7 @@ def sample(
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
         if population is not None:
-            state = population.after_step(state, level.sigma_next, last=k + 1 == len(plan))
+            state = population.after_step(state, level.sigma_next, step=k, last=k + 1 == len(plan))
         check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)

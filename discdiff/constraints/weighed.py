@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint
-from discdiff.constraints.filtered import Tilt
+from discdiff.constraints.filtered import Filtered, Tilt
 from discdiff.errors import IncompatibleError
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
+
+
+class Ahead(NamedTuple):
+    """What is open after a step.
+
+    Attributes:
+        filtered: p̃ given acceptance.
+        moving: bool `[B]`, the rows that it was made for.
+    """
+
+    filtered: Filtered
+    moving: Tensor
+
+    def guess(self, tokens: Tensor, u: Tensor) -> Tensor:
+        """A clean sequence for each of its rows, drawn from p̃ given acceptance: int64 `[B, L]`; others as they are."""
+        where = self.filtered.open
+        return tokens.index_put(where, self.filtered.draw(where, u))
 
 
 class Weighed(Constraint):
@@ -18,7 +37,10 @@ class Weighed(Constraint):
     A step draws x0 ~ ∏ p_i · 1[accepted] / Z and moves to x_s. Its probability of x_s is the unconstrained sampler's
     times Z[p̃] / Z[p], with p̃_i(x0) ∝ p(x0_i | xt) q(x_s,i | xt_i, x0_i): what is still open once x_s is known. The
     product of the inverse over a run weighs it towards the unconstrained law given acceptance; its mean is the
-    probability of acceptance. Twisted sequential Monte Carlo, as Wu et al. 2023 and Zhao et al. 2024.
+    probability of acceptance. Where the model is guided and the process absorbing, each token revealed also counts what
+    its guided law summed to before it was normalised, so that the guided law of the whole sequence is meant.
+
+    Twisted sequential Monte Carlo, as Wu et al. 2023 and Zhao et al. 2024.
 
     Args:
         constraint: bound to the rows' lengths.
@@ -61,23 +83,32 @@ class Weighed(Constraint):
             total = self.constraint.log_total(prediction, moving)
             self.log_weights = self.log_weights + torch.where(moving, total, 0.0).cpu()
             self._last = prediction, moving
+            mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
+            if mass is not None:
+                self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
         return self.constraint.draw(prediction, where, u)
 
-    def settle(self, tokens: Tensor, sigma_next: float) -> None:
-        """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`."""
+    def settle(self, tokens: Tensor, sigma_next: float) -> Ahead | None:
+        """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`; None where nothing moved."""
         if self._last is None:
-            return
+            return None
         prediction, moving = self._last
         self._last = None
-        after = self._log_total_after(prediction, moving, tokens, sigma_next)
+        filtered, scale = self._ahead(prediction, moving, tokens, sigma_next)
+        after = filtered.log_total() - scale
         self.log_weights = self.log_weights - torch.where(moving, after, 0.0).cpu()
+        return Ahead(filtered, moving)
 
-    def _log_total_after(self, prediction: Prediction, moving: Tensor, tokens: Tensor, sigma_next: float) -> Tensor:
+    def _ahead(
+        self, prediction: Prediction, moving: Tensor, tokens: Tensor, sigma_next: float
+    ) -> tuple[Filtered, Tensor]:
+        """∏ p̃_i · 1[accepted], and log ∏ Σ p̃_i as it stands before it is normalised: `[B]`."""
+        whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         process = prediction.process
         if process.reveals_noise:  # p̃ is p, with what has been revealed
             place = (process, tokens, prediction.sigma, prediction.frozen)
             ahead = DenoiserPrediction(*place, log_p=prediction.log_denoiser, calls=lambda: prediction.calls)
-            return self.constraint.filter(ahead, moving).log_total()
+            return self.constraint.filter(ahead, moving), whole
         open_ = process.active(prediction.tokens) & moving[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
@@ -90,10 +121,8 @@ class Weighed(Constraint):
         now = process.likelihood(prediction.tokens[where], sigma)
         tilt = process.content(later).log() - process.content(now).log()
         log_p = prediction.log_denoiser(where).double() + tilt
-        whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         whole.index_add_(0, where[0], log_p.logsumexp(-1))
-        tilted = self.constraint.filter(prediction, moving, Tilt(where, tilt))
-        return tilted.log_total() - whole
+        return self.constraint.filter(prediction, moving, Tilt(where, tilt)), whole
 
 
 __all__ = ["Weighed"]

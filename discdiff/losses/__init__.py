@@ -9,6 +9,7 @@ from discdiff.losses.discrete_elbo import D3PM
 from discdiff.losses.generalized_kl import GeneralizedKL
 from discdiff.losses.given import Given
 from discdiff.losses.implicit_score_entropy import ImplicitScoreEntropy
+from discdiff.losses.label_dropout import LabelDropout
 from discdiff.losses.masked import MaskFractionCrossEntropy, TimeCrossEntropy
 from discdiff.losses.score_entropy import ScoreEntropy
 from discdiff.losses.timed import TimedLoss, adapted_times
@@ -23,6 +24,7 @@ __all__ = [
     "GeneralizedKL",
     "Given",
     "ImplicitScoreEntropy",
+    "LabelDropout",
     "Loss",
     "MaskFractionCrossEntropy",
     "PiecewiseTimes",
