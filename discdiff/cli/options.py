@@ -98,6 +98,14 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
     add("--top-k", type=positive, metavar="K", help="draw from the K most likely tokens; default: the run's")
     add("--top-p", type=mass, metavar="P", help="draw from the likeliest tokens of total mass P; default: the run's")
     add("--label", metavar="NAME", help="class, for a run trained with labels; default: all in turn")
+    add("--guidance", type=float, default=1.0, metavar="G", help="stress the class: above 1 more; default 1")
+    add(
+        "--particles",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="runs for each sample, weighed and resampled: what must hold then biases nothing else; default 1",
+    )
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
 
 
@@ -139,6 +147,8 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
         "temperature": arguments.temperature,
         "top_k": arguments.top_k,
         "top_p": arguments.top_p,
+        "guidance": arguments.guidance,
+        "particles": arguments.particles,
         "batch_size": arguments.batch_size,
         "progress": not arguments.quiet,
     }

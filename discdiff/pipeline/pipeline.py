@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from discdiff.constraints import Clamp, Constraint
+from discdiff.constraints import Constraint
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DiscdiffError, IncompatibleError
+from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
-from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of, with_end
+from discdiff.pipeline.drawing import Drawing, StringReward
+from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
-from discdiff.pipeline.results import Method, SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
-from discdiff.samplers import Sampler, State
-from discdiff.sampling import OnStep
-from discdiff.sampling import sample as sample_tokens
+from discdiff.samplers import Sampler
 
 
 @dataclass
@@ -96,6 +95,10 @@ class Pipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        guidance: float = 1.0,
+        particles: int = 1,
+        reward: StringReward | None = None,
+        reward_strength: float = 1.0,
         batch_size: int = 64,
         progress: bool = False,
     ) -> list[str]:
@@ -116,7 +119,12 @@ class Pipeline:
             top_k: draw each token from the k most likely ones; by default the run's.
             top_p: draw each token from the most likely ones that hold this much of the mass; by default the run's, and
                 1 draws from all.
-            batch_size: strings sampled at once.
+            guidance: γ, how much the label is stressed: 1 is the conditional model; see `guidance.Labels`.
+            particles: runs for each string, weighed and resampled, for the law itself instead of a proposal for it, and
+                for rewards; see `discdiff.sample`.
+            reward: a number for each of some strings; the law is tilted by e^(reward_strength · reward).
+            reward_strength: how much.
+            batch_size: runs at once.
             progress: show progress on standard error.
 
         Raises:
@@ -128,8 +136,10 @@ class Pipeline:
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
         asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
-        return self._run(n, asked, length, method, seed, labels, batch_size, progress)
+        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        method = replace(method, particles=particles, reward=reward, reward_strength=reward_strength)
+        how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
+        return self._draw(n, asked, length, method, **how)  # type: ignore[arg-type]
 
     def infill(
         self,
@@ -145,6 +155,10 @@ class Pipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        guidance: float = 1.0,
+        particles: int = 1,
+        reward: StringReward | None = None,
+        reward_strength: float = 1.0,
         batch_size: int = 64,
         progress: bool = False,
     ) -> list[str]:
@@ -158,56 +172,15 @@ class Pipeline:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
         asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p)
-        return self._run(n, asked, asked.length, method, seed, labels, batch_size, progress)
+        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        method = replace(method, particles=particles, reward=reward, reward_strength=reward_strength)
+        how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
+        return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
 
-    def _run(
-        self,
-        n: int,
-        constraint: Constraint,
-        length: int | None,
-        method: Method,
-        seed: int,
-        labels: Labels,
-        batch_size: int,
-        progress: bool,
-    ) -> list[str]:
-        if n < 1 or batch_size < 1:
-            raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
-        if self.lengths.end is not None:
-            if length is not None and constraint.length is None:
-                free = Clamp(torch.zeros(length, dtype=torch.int64), torch.zeros(length, dtype=torch.bool))
-                constraint = constraint & free
-            constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
-            lengths = torch.full((n,), self.lengths.longest)
-        elif length is not None:
-            lengths = torch.full((n,), length)
-        else:
-            possible = constraint.possible_lengths(self.max_length)
-            law = self.lengths if possible is None else self.lengths.among(possible)
-            lengths = law.sample(n, Keys(seed, torch.arange(n)))
-        classes = Classes(self._num_labels, self.label_names).numbers(labels, n, in_turn=True)
-        # the longest first: if memory does not suffice, that shows at once
-        batches = lengths.argsort(descending=True, stable=True).split(batch_size)
-        found = [""] * n
-        with show_progress(f"sampling {n}", enabled=progress) as report:
-            for k, rows in enumerate(batches):
-                drawn = sample_tokens(
-                    method.model,
-                    len(rows),
-                    lengths=lengths[rows] if constraint.length is None else None,
-                    sampler=method.sampler,
-                    steps=method.steps,
-                    constraint=constraint,
-                    top_k=method.top_k,
-                    top_p=method.top_p,
-                    labels=None if classes is None else classes[rows],
-                    generator=Keys(seed, rows.to(self.model.device)),
-                    on_step=_reporter(report, k, len(batches)),
-                )
-                for row, tokens in zip(rows.tolist(), self.lengths.cut(drawn).lists(), strict=True):
-                    found[row] = self.domain.decode(tokens)
-        return found
+    @property
+    def _draw(self) -> Drawing:
+        classes = Classes(self._num_labels, self.label_names)
+        return Drawing(self.domain, self.lengths, self.max_length, classes, self.model.device)
 
     @property
     def _num_labels(self) -> int | None:
@@ -328,13 +301,6 @@ class Pipeline:
                 on_batch=lambda done, total: report(done / total),
             )
         return rows, bound
-
-
-def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:
-    def on_step(step: int, total: int, state: State) -> None:
-        report((batch + step / total) / batches)
-
-    return on_step
 
 
 __all__ = ["Pipeline"]

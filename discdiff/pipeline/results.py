@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from discdiff.constraints.truncated import check_truncation
 from discdiff.description import build, describe
+from discdiff.guidance import Labels as LabelGuidance
 from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
 from discdiff.model import Model
@@ -87,6 +89,9 @@ class Method:
     steps: int | None
     top_k: int | None
     top_p: float | None
+    particles: int = 1
+    reward: Callable[[list[str]], Sequence[float]] | None = None
+    reward_strength: float = 1.0
 
 
 @dataclass
@@ -121,9 +126,12 @@ class SamplingDefaults:
         temperature: float | None,
         top_k: int | None,
         top_p: float | None,
+        guidance: float = 1.0,
     ) -> Method:
         """What is asked for, and these defaults where nothing is."""
         sampler = sampler or self.sampler or Ancestral()
+        if guidance != 1.0:
+            model = LabelGuidance(model, guidance)
         tau = self.temperature if temperature is None else temperature
         return Method(
             model if tau == 1.0 else Temperature(model, tau),

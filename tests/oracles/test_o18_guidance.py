@@ -82,8 +82,9 @@ def test_gamma_one_is_the_class() -> None:
 
 
 @pytest.mark.parametrize("sampler", [FirstHitting(), Ordered()])
-def test_guidance_of_the_sequence(sampler: dd.samplers.Sampler, gamma: float = 2.0) -> None:
+def test_guidance_of_the_sequence(sampler: dd.samplers.Sampler) -> None:
     """Plain guidance at γ = 2 is off by more than draws explain; 16 particles are not."""
+    gamma = 2.0
     target = normalized(SECOND**gamma * MIXED ** (1 - gamma))
     model = Labels(two_classes(), gamma)
     assert chi_square(drawn(model, labels=LABELS, sampler=sampler), target) > 6

@@ -1,0 +1,119 @@
+"""Strings drawn from a model, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from discdiff.constraints import Clamp, Constraint
+from discdiff.data.lengths import LengthModel
+from discdiff.domain import Domain
+from discdiff.errors import DiscdiffError
+from discdiff.particles import Reward
+from discdiff.pipeline.inputs import Classes, Labels, with_end
+from discdiff.pipeline.results import Method
+from discdiff.progress import progress as show_progress
+from discdiff.randomness import Keys
+from discdiff.samplers import State
+from discdiff.sampling import OnStep, sample
+from discdiff.sequences import Sequences
+
+StringReward = Callable[[list[str]], Sequence[float]]
+"""A number for each of some strings; finite, whatever the strings are."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What it takes to draw strings: the domain, the lengths and the classes of a run.
+
+    Attributes:
+        domain: tokens to strings.
+        lengths: how long samples are.
+        max_length: content tokens in the longest one.
+        classes: what the model is conditioned on.
+        device: where the model is.
+    """
+
+    domain: Domain
+    lengths: LengthModel
+    max_length: int
+    classes: Classes
+    device: torch.device
+
+    def __call__(
+        self,
+        n: int,
+        constraint: Constraint,
+        length: int | None,
+        method: Method,
+        *,
+        seed: int,
+        labels: Labels,
+        batch_size: int,
+        progress: bool,
+    ) -> list[str]:
+        """`n` strings under a constraint, of `length` tokens or of lengths drawn among those that fit."""
+        if n < 1 or batch_size < 1:
+            raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
+        constraint, lengths = self._lengths(n, constraint, length, seed)
+        classes = self.classes.numbers(labels, n, in_turn=True)
+        reward = None if method.reward is None else Reward(self._of_strings(method.reward), method.reward_strength)
+        # the longest first: if memory does not suffice, that shows at once
+        batches = lengths.argsort(descending=True, stable=True).split(max(1, batch_size // method.particles))
+        found = [""] * n
+        with show_progress(f"sampling {n}", enabled=progress) as report:
+            for k, rows in enumerate(batches):
+                drawn = sample(
+                    method.model,
+                    len(rows),
+                    lengths=lengths[rows] if constraint.length is None else None,
+                    sampler=method.sampler,
+                    steps=method.steps,
+                    constraint=constraint,
+                    top_k=method.top_k,
+                    top_p=method.top_p,
+                    particles=method.particles,
+                    reward=reward,
+                    labels=None if classes is None else classes[rows],
+                    generator=Keys(seed, rows.to(self.device)),
+                    on_step=_reporter(report, k, len(batches)),
+                )
+                for row, text in zip(rows.tolist(), self._texts(drawn), strict=True):
+                    found[row] = text
+        return found
+
+    def _lengths(self, n: int, constraint: Constraint, length: int | None, seed: int) -> tuple[Constraint, Tensor]:
+        """The constraint on all positions of the model, and the positions of each row."""
+        if self.lengths.end is not None:
+            if length is not None and constraint.length is None:
+                free = Clamp(torch.zeros(length, dtype=torch.int64), torch.zeros(length, dtype=torch.bool))
+                constraint = constraint & free
+            constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
+            return constraint, torch.full((n,), self.lengths.longest)
+        if length is not None:
+            return constraint, torch.full((n,), length)
+        possible = constraint.possible_lengths(self.max_length)
+        law = self.lengths if possible is None else self.lengths.among(possible)
+        return constraint, law.sample(n, Keys(seed, torch.arange(n)))
+
+    def _texts(self, sequences: Sequences) -> list[str]:
+        return [self.domain.decode(tokens) for tokens in self.lengths.cut(sequences).lists()]
+
+    def _of_strings(self, reward: StringReward) -> Callable[[Sequences], Tensor]:
+        def of_tokens(sequences: Sequences) -> Tensor:
+            return torch.tensor([float(value) for value in reward(self._texts(sequences))], dtype=torch.float64)
+
+        return of_tokens
+
+
+def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:
+    def on_step(step: int, total: int, state: State) -> None:
+        report((batch + step / total) / batches)
+
+    return on_step
+
+
+__all__ = ["Drawing", "StringReward"]
