@@ -228,9 +228,7 @@ def _clamp(vocab_size: int, length: int) -> constraints.Clamp:
 def automaton(vocab_size: int, length: int) -> constraints.Automaton:
     """The last token never twice in a row; the first one at least once, and at least twice not."""
     pair = languages.avoids([[{vocab_size - 1}] * 2], vocab_size)
-    return constraints.Automaton(
-        {"no pair": pair, "zeros": languages.count({0}, 1, max(length - 2, 1), vocab_size)}
-    )
+    return constraints.Automaton({"no pair": pair, "zeros": languages.count({0}, 1, max(length - 2, 1), vocab_size)})
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,9 @@ def law_of(tokens: torch.Tensor) -> dict[tuple[int, ...], float]:
     return {tuple(x): int(c) / len(tokens) for x, c in zip(values.tolist(), counts, strict=True)}
 
 
-def drawn_law(constraint: Automaton | Truncated, p: Array, dtype: torch.dtype, tilt: Array | None = None) -> dict[tuple[int, ...], float]:
+def drawn_law(
+    constraint: Automaton | Truncated, p: Array, dtype: torch.dtype, tilt: Array | None = None
+) -> dict[tuple[int, ...], float]:
     rows, n = 40_000, len(p)
     lengths = torch.full((rows,), n)
     u = torch.rand(rows, n, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -154,7 +156,7 @@ def distance(found: dict[tuple[int, ...], float], law: dict[tuple[int, ...], flo
     return 0.5 * sum(abs(found.get(x, 0.0) - w / z) for x, w in law.items())
 
 
-SURE = np.array([[1e-30, 1e-12, 1.0], [1e-36, 1e-30, 1.0], [1e-25, 1e-37, 1.0], [1e-33, 1e-20, 1.0]])
+SURE = np.array([[1e-30, 1e-12, 1.0], [1e-36, 1e-30, 1.0], [1e-25, 1e-37, 1.0], [1e-33, 1e-20, 1.0]]) ** 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -167,7 +169,7 @@ def test_near_certain_models(dtype: torch.dtype) -> None:
     where = everywhere(torch.full((rows,), L))
     np.testing.assert_allclose(constraint.log_total(prediction).numpy(), np.log(sum(law.values())), rtol=1e-6)
     found = constraint.log_marginals(prediction, where).double().exp().reshape(rows, L, V)[0].numpy()
-    np.testing.assert_allclose(found, marginals(law, L, V), atol=1e-5)
+    np.testing.assert_allclose(found, marginals(law, L, V), atol=1e-4)
     assert distance(drawn_law(Automaton(LANGUAGE), SURE, dtype), law) < 0.02
 
 
@@ -240,8 +242,10 @@ def test_index() -> None:
         (lambda: Automaton({"motif": contains([[{0}]], V), "sites": avoids([[{0}]], V)}), "sites cannot hold .* motif"),
         (lambda: Automaton({"size": span_of_lengths(5, 8, V)}), r"size: no sequence of 3 tokens .* 5 to 8 tokens"),
         (
-            lambda: Automaton({"a": span_of_lengths(3, 9, V), "zeros": count({0}, 3, 3, V)})
-            & Clamp(torch.tensor([1, 0, 0]), torch.tensor([True, False, False])),
+            lambda: (
+                Automaton({"a": span_of_lengths(3, 9, V), "zeros": count({0}, 3, 3, V)})
+                & Clamp(torch.tensor([1, 0, 0]), torch.tensor([True, False, False]))
+            ),
             "zeros cannot hold with what is given",
         ),
     ],

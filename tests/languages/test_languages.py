@@ -58,7 +58,9 @@ def check_smallest(language: Language) -> None:
     """Myhill and Nerode, by filling a table of pairs: no two states are equivalent, all are of use."""
     n, table, final = language.num_states, language.table, language.accepting
     dead = n
-    step = np.where(np.vstack([table, np.full((1, table.shape[1]), -1)]) < 0, dead, np.vstack([table, table[:1] * 0 - 1]))
+    step = np.where(
+        np.vstack([table, np.full((1, table.shape[1]), -1)]) < 0, dead, np.vstack([table, table[:1] * 0 - 1])
+    )
     final = np.append(final, False)
     apart = final[:, None] != final[None, :]
     for _ in range(n + 1):
@@ -168,7 +170,9 @@ def automata(draw: st.DrawFn, size: int = 3) -> tuple[Language, Callable[[Tokens
 
 
 @given(automata(), automata())
-def test_algebra(one: tuple[Language, Callable[[Tokens], bool]], two: tuple[Language, Callable[[Tokens], bool]]) -> None:
+def test_algebra(
+    one: tuple[Language, Callable[[Tokens], bool]], two: tuple[Language, Callable[[Tokens], bool]]
+) -> None:
     (a, in_a), (b, in_b) = one, two
     check_is(a, 3, 4, in_a)
     check_is(a & b, 3, 4, lambda x: in_a(x) and in_b(x))
@@ -185,9 +189,7 @@ def test_algebra(one: tuple[Language, Callable[[Tokens], bool]], two: tuple[Lang
 def test_renamed(one: tuple[Language, Callable[[Tokens], bool]], names: list[int]) -> None:
     a, rule = one
     size = len(names)
-    check_is(
-        a.renamed(names), size, 4, lambda x: all(names[t] >= 0 for t in x) and rule(tuple(names[t] for t in x))
-    )
+    check_is(a.renamed(names), size, 4, lambda x: all(names[t] >= 0 for t in x) and rule(tuple(names[t] for t in x)))
 
 
 @given(automata(), st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=4))

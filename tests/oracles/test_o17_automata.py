@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints import Automaton, Constraint
+from discdiff.errors import IncompatibleError
 from discdiff.prediction import Positions, Prediction
 from discdiff.randomness import Keys
 from discdiff.samplers import FirstHitting, Ordered
@@ -167,8 +168,6 @@ def test_rows_stand_alone(name: str) -> None:
 
 
 def test_scores_off_the_absorbing_process_are_refused() -> None:
-    from discdiff.errors import IncompatibleError
-
     for process, said in NO_DENOISER:
         with pytest.raises(IncompatibleError, match="got a score network off the absorbing process, expected a model"):
             sample(build(process, said), 2, length=3, constraint=automaton(3, 3), generator=torch.Generator())
