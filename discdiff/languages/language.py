@@ -49,7 +49,7 @@ class Language:
         edges, final = np.asarray(table, dtype=np.int32), np.asarray(accepting, dtype=np.bool_)
         of_token = np.asarray(classes, dtype=np.int32)
         fits = edges.ndim == 2 and len(edges) and final.shape == edges.shape[:1] and of_token.ndim == 1
-        fits = fits and -1 < of_token.min(initial=0) and of_token.max(initial=-1) < edges.shape[1]
+        fits = fits and of_token.min(initial=0) >= 0 and of_token.max(initial=-1) < edges.shape[1]
         if not fits or edges.min(initial=DEAD) < DEAD or edges.max(initial=DEAD) >= len(edges):
             raise IncompatibleError(
                 "Language",
