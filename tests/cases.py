@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from discdiff import constraints, losses, samplers
+from discdiff import constraints, languages, losses, samplers
 from discdiff.constraints import Constraint
 from discdiff.losses import Loss
 from discdiff.model import Diffusion
@@ -235,19 +235,27 @@ def _clamp(vocab_size: int, length: int) -> constraints.Clamp:
     return constraints.Clamp(torch.full((length,), vocab_size - 1), given)
 
 
+def automaton(vocab_size: int, length: int) -> constraints.Automaton:
+    """The last token never twice in a row; the first one at least once, and at least twice not."""
+    pair = languages.avoids([[{vocab_size - 1}] * 2], vocab_size)
+    return constraints.Automaton({"no pair": pair, "zeros": languages.count({0}, 1, max(length - 2, 1), vocab_size)})
+
+
 @dataclass(frozen=True)
 class ConstraintCase:
     """A constraint for sequences of given vocabulary and length; whether it needs a denoiser (`restricts_draws`)."""
 
     make: Callable[[int, int], Constraint]
     needs_denoiser: bool
+    fixes_length: bool = True
 
 
 CONSTRAINTS: dict[str, ConstraintCase] = {
-    "none": ConstraintCase(lambda V, L: constraints.Unconstrained(), needs_denoiser=False),
+    "none": ConstraintCase(lambda V, L: constraints.Unconstrained(), needs_denoiser=False, fixes_length=False),
     "clamp": ConstraintCase(_clamp, needs_denoiser=False),
     "allowed": ConstraintCase(lambda V, L: constraints.Allowed(_allowed(V, L)), needs_denoiser=True),
     "both": ConstraintCase(lambda V, L: constraints.Allowed(_allowed(V, L)) & _clamp(V, L), needs_denoiser=True),
+    "automaton": ConstraintCase(lambda V, L: automaton(V, L), needs_denoiser=True, fixes_length=False),
 }
 
 # What the checks refuse: these combinations do not exist.

@@ -24,8 +24,8 @@ class Automaton(Constraint):
     states × classes of tokens; what a step reveals of it can always be completed, so that the constraint holds with
     probability one, whatever the sampler. A run as a whole is a proposal for p0(· | accepted), not a draw from it.
 
-    Where the model gives all accepted sequences no mass at all, the constraint still holds: the fewest tokens are taken
-    against the model.
+    Where the model gives all accepted sequences no mass at all, the constraint still holds: classes of tokens without
+    mass then weigh e^-300 each, so that the fewest tokens are taken against the model.
 
     Args:
         language: over the model's vocabulary, or several by name: all of them hold, and an error says which conflict.

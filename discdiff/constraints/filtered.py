@@ -185,12 +185,27 @@ class Filtered:
         ratio = self._class_ratios
         log_p, each = self._log_p(where), ratio[where][:, self.classes]
         found = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
+        against = torch.isneginf(self.log_total())[where[0]]
+        if bool(against.any()):
+            found = torch.where(against[:, None], self._against_the_model(where, log_p, each).to(found.dtype), found)
         dead = torch.isneginf(found).all(-1, keepdim=True)
         if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike
             allowed = self.within.allowed_at(where)
             free = torch.isfinite(each) if allowed is None else torch.isfinite(each) & allowed.to(each.device)
             found = torch.where(dead, torch.zeros_like(found).masked_fill(~free, -torch.inf), found)
         return found.log_softmax(-1)
+
+    def _against_the_model(self, where: Positions, log_p: Tensor, each: Tensor) -> Tensor:
+        """Marginals in rows where classes without mass weigh `FLOOR`: tokens of such a class are alike."""
+        mass = _class_logsumexp(log_p.double(), self.classes, self.trellis.language.num_classes)
+        allowed = self.within.allowed_at(where)
+        free = torch.isfinite(each) if allowed is None else torch.isfinite(each) & allowed.to(each.device)
+        members = torch.nn.functional.one_hot(self.classes, mass.shape[1]).double()
+        alike = -(free.double() @ members).log()
+        share = torch.where(torch.isneginf(mass), alike, -mass)[:, self.classes]
+        token = torch.where(torch.isneginf(mass)[:, self.classes], 0.0, log_p.double())
+        log_p = token + share + mass.clamp(min=FLOOR)[:, self.classes]
+        return torch.where(free, log_p + each, -torch.inf)
 
 
 def _class_logsumexp(log_p: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -113,6 +113,7 @@ class Trellis:
         zero = -torch.inf if log else 0.0
         nothing = weights.new_full((1, rows), zero)
         scale = torch.zeros(rows, dtype=torch.float64, device=weights.device)
+        kept = torch.ones(rows, dtype=torch.bool, device=weights.device)
         beta: list[Tensor] = []
         for i in range(self.longest, -1, -1):
             here = weights.new_full((len(self.states[i]), rows), zero)
@@ -123,13 +124,15 @@ class Trellis:
             if len(here):
                 most = here.amax(0)
                 usable = torch.isfinite(most) if log else most > 0
+                if not log:  # all ways on may weigh next to nothing: their ratios are then lost
+                    kept &= (most > TINY) | (i > self.lengths)
                 most = torch.where(usable, most, one)
                 here = here - most if log else here / most
                 scale += most.double() if log else most.double().log()
             beta.append(torch.cat([here, nothing]))
         beta.reverse()
         start = beta[0][0].double()  # the dead state, if none is alive
-        sound = torch.isfinite(start) if log else start > TINY
+        sound = torch.isfinite(start) if log else (start > TINY) & kept
         return Ways(beta, scale + (start if log else start.log()), log, sound)
 
     def sample(self, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +151,7 @@ class Trellis:
         each = torch.arange(rows, device=weights.device)
         state = torch.zeros(rows, dtype=torch.int64, device=weights.device)
         classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
-        rest, sound = u.clone(), torch.isfinite(ways.log_total)
+        rest, sound = u.clone(), torch.isfinite(ways.log_total) & ways.sound
         state = state.clamp(max=len(self.states[0]))
         for i in range(self.longest):
             targets = self.following[i][state.clamp(max=max(len(self.states[i]) - 1, 0))]

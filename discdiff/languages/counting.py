@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, Language
+from discdiff.languages.language import DEAD, Language, check_size
 
 
 def _classes_of(sets: Sequence[Collection[int]], vocab_size: int) -> np.ndarray:
     """One class a set, from 1 on; 0 for all other tokens."""
     classes = np.zeros(vocab_size, dtype=np.int32)
+    _known(sets, vocab_size)
     for number, tokens in enumerate(sets, 1):
         classes[list(tokens)] = number
     return classes
@@ -28,6 +29,7 @@ def _word_automaton(
     read up to, so that overlapping sets need no list of words.
     """
     letters = list(dict.fromkeys(frozenset(letter) for each in words for letter in each))
+    _known(letters, vocab_size)
     signature = np.zeros((vocab_size, len(letters)), dtype=np.bool_)
     for column, tokens in enumerate(letters):
         signature[list(tokens), column] = True
@@ -51,6 +53,7 @@ def _word_automaton(
                 states.append(following)
             row.append(number[following])
         table.append(row)
+        check_size(len(states), len(reads), "words")
     ended = np.array([[bool(state & final)] for state in states])[:, 0]
     return np.array(table, dtype=np.int32), ended, classes.reshape(-1).astype(np.int32)
 
@@ -91,7 +94,15 @@ def total(weights: Sequence[int], low: int, high: int, *, longest: int) -> Langu
         high: the largest.
         longest: the longest sequence that will be asked for; bounds the sums that matter.
     """
-    values, classes = np.unique(np.asarray(weights), return_inverse=True)
+    whole = np.asarray(weights)
+    if not np.issubdtype(whole.dtype, np.integer) or low > high:
+        raise IncompatibleError(
+            "sum of weights",
+            got=f"{whole.dtype} weights, sums {low} to {high}",
+            expected="integers, low <= high",
+            remedy="Scale weights to integers, or swap the bounds.",
+        )
+    values, classes = np.unique(whole, return_inverse=True)
     most, least = max(int(values.max()), 0) * longest, min(int(values.min()), 0) * longest
     # Beyond these a sum cannot come back, or need not be told apart.
     floor, ceiling = max(low - most, least), min(high - least, most)
@@ -139,6 +150,10 @@ def window(tokens: Collection[int], width: int, low: int, high: int, vocab_size:
     The automaton remembers the last `width` − 1 tokens, of which at most `high` are in the set and `high` ≤ `width`.
     """
     _bounds("window", low, high)
+    if not max(low, 1) <= width:
+        raise IncompatibleError(
+            "window", got=f"a width of {width}, at least {low}", expected="low <= width, 1 <= width", remedy="Widen it."
+        )
     mask = (1 << (width - 1)) - 1
 
     def step(state: Any, symbol: int) -> object | None:
@@ -155,8 +170,12 @@ def window(tokens: Collection[int], width: int, low: int, high: int, vocab_size:
 
 def longest_run(sets: Sequence[Collection[int]], longest: int, vocab_size: int) -> Language:
     """Sequences in which no set has more than `longest` tokens in a row (homopolymers: one set a base)."""
-    _bounds("longest run", 1, longest)
+    if longest < 1:
+        raise IncompatibleError("longest run", got=longest, expected="at least 1", remedy="Forbid the tokens instead.")
     classes = _classes_of(sets, vocab_size)
+    if len(sets) > 1 and sum(len(set(tokens)) for tokens in sets) > np.count_nonzero(classes):
+        # sets that share tokens are counted side by side
+        return longest_run(sets[:1], longest, vocab_size) & longest_run(sets[1:], longest, vocab_size)
 
     def step(state: Any, symbol: int) -> object | None:
         kind, seen = state
@@ -171,6 +190,17 @@ def longest_run(sets: Sequence[Collection[int]], longest: int, vocab_size: int) 
 def span_of_lengths(low: int, high: int | None, vocab_size: int) -> Language:
     """Sequences of `low` to `high` tokens."""
     return count(range(vocab_size), low, high, vocab_size)
+
+
+def _known(sets: Iterable[Collection[int]], vocab_size: int) -> None:
+    stray = [token for tokens in sets for token in tokens if not 0 <= token < vocab_size]
+    if stray:
+        raise IncompatibleError(
+            "Language",
+            got=f"token {stray[0]}",
+            expected=f"tokens 0..{vocab_size - 1}",
+            remedy="Encode with the model's own domain.",
+        )
 
 
 def _bounds(what: str, low: int, high: int | None) -> None:

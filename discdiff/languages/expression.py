@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -128,19 +129,20 @@ class _Places:
     def _repeated(self, expression: Repeat) -> tuple[set[int], set[int], bool]:
         low, high = expression.low, expression.high
         copies = [self.add(expression.part) for _ in range(max(low, 1) if high is None else high)]
-        if high is None:
-            begin, end, skippable = copies[-1]
+        if not copies:
+            return set(), set(), True
+        # Copies may be left out from the end only: each follows the one before it and no other.
+        for (_, end, _), (begin, _, _) in pairwise(copies):
             for place in end:
                 self.follow[place] |= begin
-        # Copies past the lowest number may be left out, from the end: nothing follows one that is.
-        first, last, empty = self._in_turn([(b, e, s) for b, e, s in copies[: max(low, 1)]])
-        for begin, end, skippable in copies[max(low, 1) :]:
-            for place in last:
+        if high is None:
+            begin, end, _ = copies[-1]
+            for place in end:
                 self.follow[place] |= begin
-            first = first | begin if empty else first
-            last = last | end
-            empty = empty and skippable
-        return first, last, empty or low == 0
+        skippable = copies[0][2]
+        least = 0 if skippable else max(low, 1) - 1
+        last = {place for _, end, _ in copies[least:] for place in end}
+        return copies[0][0], last, skippable or low == 0
 
 
 def compile_expression(expression: Expression, vocab_size: int, *, what: str = "pattern") -> Language:
@@ -189,7 +191,7 @@ def _token_classes(
         if tokens and not 0 <= min(tokens) <= max(tokens) < vocab_size:
             raise IncompatibleError(
                 "Language",
-                got=f"token {max(tokens)}",
+                got=f"token {max(tokens) if min(tokens) >= 0 else min(tokens)}",
                 expected=f"tokens 0..{vocab_size - 1}",
                 remedy="Encode with the model's own domain.",
             )

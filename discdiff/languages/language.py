@@ -49,13 +49,16 @@ class Language:
         edges, final = np.asarray(table, dtype=np.int32), np.asarray(accepting, dtype=np.bool_)
         of_token = np.asarray(classes, dtype=np.int32)
         fits = edges.ndim == 2 and len(edges) and final.shape == edges.shape[:1] and of_token.ndim == 1
-        if not fits or of_token.max(initial=-1) >= edges.shape[1] or edges.max(initial=-1) >= len(edges):
+        fits = fits and of_token.min(initial=0) >= 0 and of_token.max(initial=-1) < edges.shape[1]
+        if not fits or edges.min(initial=DEAD) < DEAD or edges.max(initial=DEAD) >= len(edges):
             raise IncompatibleError(
                 "Language",
                 got=f"table {list(edges.shape)}, accepting {list(final.shape)}, classes {list(of_token.shape)}",
                 expected="[states, classes] of states, [states], and [V] of classes",
                 remedy="Give every token a class and every state a row.",
             )
+        used, places = np.unique(of_token, return_inverse=True)  # classes of no token must not tell states apart
+        edges, of_token = edges[:, used], places.reshape(-1).astype(np.int32)
         edges, final = within_reach(edges, final)
         if shrink:
             edges, final = minimal(edges, final)

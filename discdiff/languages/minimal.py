@@ -60,7 +60,7 @@ def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
         first = np.unique(labels, return_index=True)[1]
         extended = np.append(labels, -1)
         following = extended[table]
-        if (following == following[first][labels]).all():
+        if (following == following[first][labels]).all() and (start == start[first][labels]).all():
             break
     # states in the order in which they occur: the start stays 0
     order = np.argsort(first, kind="stable")

@@ -25,6 +25,7 @@ _IRREGULAR = {
     "(?(": "a conditional group",
 }
 _MOST = 10_000
+_DEEPEST = 100
 
 
 def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
@@ -46,7 +47,7 @@ def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
 
 class _Parser:
     def __init__(self, pattern: str, alphabet: Sequence[str]) -> None:
-        self.pattern, self.at = pattern, 0
+        self.pattern, self.at, self.depth = pattern, 0, 0
         self.alphabet = alphabet
         self.place = {character: token for token, character in enumerate(alphabet)}
 
@@ -94,6 +95,8 @@ class _Parser:
                 self.take()
             if self.peek() == "?":
                 raise self.fault("a lazy repeat", remedy="leave the question mark out: a language has no greed")
+            if self.peek() == "+":
+                raise self.fault("a possessive repeat", remedy="leave the plus out: a language has no greed")
             if (high is not None and high > _MOST) or low > _MOST:
                 raise self.fault("the repeat is too long", here, f"at most {_MOST}")
             part = Repeat(part, low, high)
@@ -132,12 +135,16 @@ class _Parser:
         for opening, name in _IRREGULAR.items():
             if self.pattern.startswith(opening, here):
                 raise self.fault(f"{name} is not supported", here, "combine two constraints instead")
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.fault("groups are nested too deep", here, f"at most {_DEEPEST}")
         if opened := re.compile(r"\?(:|P<\w+>)").match(self.pattern, self.at):
             self.at = opened.end()
         inside = self.choice()
         if self.peek() != ")":
             raise self.fault("'(' is never closed", here, "add ')'")
         self.take()
+        self.depth -= 1
         return inside
 
     def bracket(self, here: int) -> Expression:
@@ -162,14 +169,18 @@ class _Parser:
         here, character = self.at, self.take()
         if character == "\\":
             found = self.escape(here)
-            if len(found) > 1 or self.peek() != "-" or self.pattern[self.at + 1 : self.at + 2] in ("]", ""):
+            kind = self.pattern[self.at - 1].lower() in _SHORT
+            if kind or self.peek() != "-" or self.pattern[self.at + 1 : self.at + 2] in ("]", ""):
                 return found
             character = self.alphabet[next(iter(found))]
         if self.peek() == "-" and self.pattern[self.at + 1 : self.at + 2] not in ("]", ""):
             self.take()
             end = self.take()
             if end == "\\":
-                end = self.alphabet[next(iter(self.escape(self.at - 1)))]
+                found = self.escape(self.at - 1)
+                if self.pattern[self.at - 1].lower() in _SHORT:
+                    raise self.fault("a range ends with a character, not with a kind of character", here)
+                end = self.alphabet[next(iter(found))]
             if end < character:
                 raise self.fault(f"the range {character}-{end} runs backwards", here)
             found = {token for token, c in enumerate(self.alphabet) if character <= c <= end}

@@ -16,7 +16,7 @@ from discdiff.prediction import Prediction
 from discdiff.samplers import Ancestral, GridSampler, noise_levels
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
-from tests.cases import CONSTRAINTS, NO_DENOISER, PROCESSES, SAMPLED, SAMPLERS, build, runs
+from tests.cases import CONSTRAINTS, NO_DENOISER, PROCESSES, SAMPLED, SAMPLERS, automaton, build, runs
 from tests.laws import clean_part, grid_law, prior_law, revealed_law, slope, step_matrix
 from tests.toy_networks import Tabulated, Wrong
 from tests.toys import DENSE, P_VALUE, TOYS, Array, caught_error, chi_square, counts_of, total_variation
@@ -162,6 +162,9 @@ def test_constraints_always_hold(process: str, parameterization: str, name: str,
         allowed[0], allowed[1] = torch.tensor([False, True]), torch.tensor([False, True])
     if constraint in ("clamp", "both"):
         allowed[1], allowed[3] = torch.tensor([False, True]), torch.tensor([False, True])
+    if constraint == "automaton":
+        accepted = automaton(2, 4).language.accepts
+        assert all(accepted(row) for row in tokens.unique(dim=0).tolist())
     assert allowed[torch.arange(4), tokens].all()
     for position in range(4):
         assert len(tokens[:, position].unique()) == (int(allowed[position].sum()) if SAMPLERS[name].random else 1)
