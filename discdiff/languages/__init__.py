@@ -1,5 +1,6 @@
 """Regular languages over tokens: automata, expressions, counting. NumPy only; constraints run them."""
 
+from discdiff.languages.concatenation import concatenated
 from discdiff.languages.counting import avoids, contains, count, longest_run, share, span_of_lengths, total, window
 from discdiff.languages.expression import (
     EMPTY,
@@ -28,6 +29,7 @@ __all__ = [
     "anything",
     "avoids",
     "compile_expression",
+    "concatenated",
     "contains",
     "count",
     "longest_run",

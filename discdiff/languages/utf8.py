@@ -13,7 +13,7 @@ from discdiff.languages.language import DEAD, Language
 from discdiff.languages.minimal import merge_columns
 
 CODE_POINTS = 0x110000
-_ALWAYS = "\n\r\t\f\v\0"
+_ALWAYS = "\n\t\r\f\v\0"
 Ints = npt.NDArray[np.int32]
 
 
