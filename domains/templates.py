@@ -21,6 +21,7 @@ from discdiff.languages import Expression, Language, Sequential, compile_express
 
 LONGEST = 10_000_000
 _WHITE = " \t\r\n"
+_NUMBERS = re.compile(r"\s*(\d{1,9})\s*(?:(-)\s*(\d{1,9})?\s*)?", re.ASCII)
 _RANGE = re.compile(r"\s*(\d*)\s*(-|,|\.\.|:)?\s*(\d*)\s*", re.ASCII)
 
 
@@ -68,11 +69,12 @@ def _language(positions: Sequence[Position], vocab_size: int) -> Language:
         if whole:
             parts += [position for position in run if isinstance(position, Language)]
         else:
-            parts.append(compile_expression(_expression(list(run), vocab_size), vocab_size))
+            parts.append(compile_expression(expression(list(run), vocab_size), vocab_size))
     return parts[0] if len(parts) == 1 else concatenated(parts)
 
 
-def _expression(positions: Sequence[Position], vocab_size: int) -> Expression:
+def expression(positions: Sequence[Position], vocab_size: int) -> Expression:
+    """What positions say, one after the other; languages have no place in it."""
     every = one_of(range(vocab_size))
     parts: list[Expression] = []
     for position in positions:
@@ -99,6 +101,27 @@ def _fixed(positions: Sequence[Collection[int] | None], vocab_size: int) -> Cons
             row[sorted(key or ())] = True
             rows[key] = row
     return Allowed(torch.stack([rows[None if allowed is None else frozenset(allowed)] for allowed in sets]))
+
+
+def read_range(value: str, *, start: int = 0) -> tuple[int, int | None]:
+    """`20`, `20-40`, or `20-` without an end, from column `start` of a value on.
+
+    Raises:
+        TemplateError: with a caret under the fault.
+    """
+    found = _NUMBERS.fullmatch(value, start)
+    if found is None:
+        raise TemplateError(
+            "expected a number or a range", template=value, column=start, remedy="such as 20, 20-40 or 20-"
+        )
+    low = int(found[1])
+    high = low if found[2] is None else None if found[3] is None else int(found[3])
+    if high is not None and high < low:
+        raise TemplateError(
+            f"the range {low} to {high} runs backwards", template=value, column=found.start(1),
+            remedy=f"{high}-{low}?",
+        )  # fmt: skip
+    return low, high
 
 
 class Cursor:

@@ -33,7 +33,9 @@ def concatenated(parts: Sequence[Language]) -> Language:
         begins[k] = (1 << int(offsets[k])) | (begins[k + 1] if parts[k].accepting[0] else 0)
     onward: list[list[int]] = []  # for each state of each part and class: the states that follow
     for k, part in enumerate(parts):
-        arrives = [(1 << int(offsets[k] + s)) | (begins[k + 1] if part.accepting[s] else 0) for s in range(part.num_states)]
+        arrives = [
+            (1 << int(offsets[k] + s)) | (begins[k + 1] if part.accepting[s] else 0) for s in range(part.num_states)
+        ]
         onward += [[0 if s == DEAD else arrives[s] for s in row] for row in part.table[:, joint[k]].tolist()]
     number, states, rows = {begins[0]: 0}, [begins[0]], []
     for state in states:  # grows as it goes

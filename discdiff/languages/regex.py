@@ -23,6 +23,7 @@ _IRREGULAR = {
     "(?P=": "a back-reference",
     "(?>": "an atomic group",
     "(?(": "a conditional group",
+    **{f"(?{flag}": "a flag here" for flag in "aimsxuL"},
 }
 _MOST = 10_000
 

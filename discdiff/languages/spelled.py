@@ -63,7 +63,9 @@ def walk(table: Ints, classes: Ints, words: Sequence[Sequence[int]]) -> tuple[In
     return np.ascontiguousarray(found.T), of_map[of_word].astype(np.int32)
 
 
-def _followed(maps: Ints, onward: Ints, before: npt.NDArray[np.int64], letter: npt.NDArray[np.int64]) -> tuple[Ints, Ints]:
+def _followed(
+    maps: Ints, onward: Ints, before: npt.NDArray[np.int64], letter: npt.NDArray[np.int64]
+) -> tuple[Ints, Ints]:
     """Each map `before`, then a letter: the distinct results, and which of them each is."""
     from discdiff.languages.language import check_size
 

@@ -7,8 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from discdiff.errors import DiscdiffError, IncompatibleError, TemplateError
-from discdiff.languages import EMPTY, Choice, Expression, Language, Repeat, Sequential, Symbols, compile_expression
-from discdiff.languages import one_of, regex, word
+from discdiff.languages import (
+    EMPTY,
+    Choice,
+    Expression,
+    Language,
+    Repeat,
+    Sequential,
+    Symbols,
+    compile_expression,
+    one_of,
+    regex,
+    word,
+)
 from domains.text.numbers import integers
 from domains.text.patterns import over_tokens, read_file
 from domains.text.tokenizers import Tokenizer
@@ -106,7 +117,9 @@ class _Writer:
             return Choice(tuple(self.value(each) for each in self._list(schema, "enum", path)))
         if "anyOf" in schema:
             options = self._list(schema, "anyOf", path)
-            return Choice(tuple(self.any(each, f"{path}.anyOf[{k}]".lstrip("."), depth + 1) for k, each in enumerate(options)))
+            return Choice(
+                tuple(self.any(each, f"{path}.anyOf[{k}]".lstrip("."), depth + 1) for k, each in enumerate(options))
+            )
         kinds = schema.get("type", "object" if "properties" in schema else None)
         kinds = kinds if isinstance(kinds, list) else [kinds]
         for kind in kinds:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from discdiff.errors import IncompatibleError, TemplateError
-from discdiff.languages import Expression, Language, compile_expression, one_of, regex
+from discdiff.languages import Expression, Language, compile_expression, one_of, regex, word
 from discdiff.languages.utf8 import Atoms
 from domains.text.tokenizers import Tokenizer
 
@@ -38,9 +38,13 @@ def over_tokens(tokenizer: Tokenizer, literals: Iterable[str], build: Build) -> 
     return atoms.over_bytes(build(atoms.alphabet)).along(spelled)
 
 
-def pattern_language(tokenizer: Tokenizer, pattern: str) -> Language:
-    """The texts that a regular expression matches as a whole."""
-    return over_tokens(tokenizer, pattern, lambda alphabet: compile_expression(regex(pattern, alphabet), len(alphabet)))
+def pattern_language(tokenizer: Tokenizer, pattern: str, before: str = "") -> Language:
+    """The texts that are `before`, as it stands, and then what a regular expression matches."""
+
+    def build(alphabet: Sequence[str]) -> Language:
+        return compile_expression(literal(before, alphabet) + regex(pattern, alphabet), len(alphabet))
+
+    return over_tokens(tokenizer, before + pattern, build)
 
 
 def somewhere(tokenizer: Tokenizer, wanted: str) -> Language:
@@ -74,8 +78,6 @@ def literal(text: str, alphabet: Sequence[str]) -> Expression:
                 f"{character!r} is not among the {len(alphabet)} characters that the model knows", template=text,
                 column=column, remedy="leave it out",
             )  # fmt: skip
-    from discdiff.languages import word
-
     return word(place[character] for character in text)
 
 

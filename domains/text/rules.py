@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from discdiff.errors import TemplateError
 from discdiff.languages import Choice, Language, compile_expression, span_of_lengths
 from discdiff.rules import Rule
+from domains.templates import read_range
 from domains.text.patterns import literal, nowhere, over_tokens, pattern_language, somewhere
 from domains.text.tokenizers import Tokenizer
 
-_RANGE = re.compile(r"\s*(\d{1,9})\s*(?:(-)\s*(\d{1,9})?\s*)?", re.ASCII)
 _BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -63,23 +63,4 @@ def choices_language(tokenizer: Tokenizer, value: str) -> Language:
     return over_tokens(tokenizer, value, build)
 
 
-def read_range(value: str) -> tuple[int, int | None]:
-    """`20`, `20-40`, or `20-` without an end.
-
-    Raises:
-        TemplateError: with a caret under the fault.
-    """
-    found = _RANGE.fullmatch(value)
-    if found is None:
-        raise TemplateError("expected a number or a range", template=value, column=0, remedy="such as 20, 20-40 or 20-")
-    low = int(found[1])
-    high = low if found[2] is None else None if found[3] is None else int(found[3])
-    if high is not None and high < low:
-        raise TemplateError(
-            f"the range {low} to {high} runs backwards", template=value, column=found.start(1),
-            remedy=f"{high}-{low}?",
-        )  # fmt: skip
-    return low, high
-
-
-__all__ = ["choices_language", "read_range", "rules_of"]
+__all__ = ["rules_of"]

@@ -89,9 +89,7 @@ def _matched(cursor: Cursor, tokenizer: Tokenizer, before: str) -> Language:
     if end < 0:
         raise cursor.fault("the regular expression is never closed", cursor.at, "add '/]'")
     cursor.at = end + 2
-    begin = f"{before}(?:"
     try:
-        return pattern_language(tokenizer, f"{begin}{cursor.template[column:end]})")
+        return pattern_language(tokenizer, cursor.template[column:end], before)
     except TemplateError as error:
-        at = min(max((error.column or 0) - len(begin), 0), end - column)
-        raise cursor.fault(error.message, column + at, error.remedy) from error
+        raise cursor.fault(error.message, column + (error.column or 0), error.remedy) from error

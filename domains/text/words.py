@@ -36,7 +36,9 @@ def words_language(tokenizer: Tokenizer, value: str) -> Language:
         if any(c.isspace() for c in word):
             at = next(i for i, c in enumerate(word) if c.isspace())
             raise TemplateError("a word with a space", template=word, column=at, remedy="list its parts")
-    literals = {variant for word in words for c in word for variant in ((c, c.lower(), c.upper()) if any_case else (c,))}
+    literals = {
+        variant for word in words for c in word for variant in ((c, c.lower(), c.upper()) if any_case else (c,))
+    }
     single = [c for c in literals if len(c) == 1]
     return over_tokens(tokenizer, single, lambda alphabet: _words(alphabet, words, any_case))
 
