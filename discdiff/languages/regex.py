@@ -29,14 +29,14 @@ _MOST = 10_000
 
 
 def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
-    """The expression of a pattern, which must match a sequence as a whole.
+    r"""The expression of a pattern, which must match a sequence as a whole.
 
-    Literals, `.`, `[a-z]`, `[^a-z]`, `\\d \\w \\s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and
-    `$` at the ends say nothing more. A dot stands for any character but a line break. `\\d`, `\\w` and `\\s` are those of
+    Literals, `.`, `[a-z]`, `[^a-z]`, `\d \w \s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and `$`
+    at the ends say nothing more. A dot stands for any character but a line break. `\d`, `\w` and `\s` are those of
     Unicode, or of ASCII after `(?a)` at the pattern's begin.
 
     Args:
-        pattern: such as `[A-Z][a-z]+ \\d{4}`.
+        pattern: such as `[A-Z][a-z]+ \d{4}`.
         alphabet: the characters; a character's place is its token.
 
     Raises:

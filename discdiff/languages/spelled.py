@@ -10,6 +10,7 @@ import numpy.typing as npt
 from discdiff.languages.minimal import merge_columns
 
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 CHUNK = 1 << 23
 """Entries of maps of states held at once."""
 
@@ -45,7 +46,8 @@ def walk(table: Ints, classes: Ints, words: Sequence[Sequence[int]]) -> tuple[In
     of_word = np.zeros(len(words), dtype=np.int64)
     total = 1
     maps = np.arange(states, dtype=np.int32)[None]
-    active, current = np.nonzero(sizes > 0)[0], np.zeros(int((sizes > 0).sum()), dtype=np.int64)
+    active: Longs = np.nonzero(sizes > 0)[0]
+    current: Longs = np.zeros(len(active), dtype=np.int64)
     for column in range(letters.shape[1]):
         if not len(active):
             break
@@ -57,21 +59,20 @@ def walk(table: Ints, classes: Ints, words: Sequence[Sequence[int]]) -> tuple[In
         of_word[active[ended]] = total + renamed
         finished.append(maps[kept])
         total += len(kept)
-        going = ~ended & (maps >= 0).any(1)[current]
+        alive: npt.NDArray[np.bool_] = np.asarray((maps >= 0).any(1))
+        going = ~ended & alive[current]
         active, current = active[going], current[going]
     found, of_map = merge_columns(np.concatenate(finished).T, np.arange(total, dtype=np.int32))
     return np.ascontiguousarray(found.T), of_map[of_word].astype(np.int32)
 
 
-def _followed(
-    maps: Ints, onward: Ints, before: npt.NDArray[np.int64], letter: npt.NDArray[np.int64]
-) -> tuple[Ints, Ints]:
+def _followed(maps: Ints, onward: Ints, before: Longs, letter: Longs) -> tuple[Ints, Longs]:
     """Each map `before`, then a letter: the distinct results, and which of them each is."""
     from discdiff.languages.language import check_size
 
     size = max(CHUNK // maps.shape[1], 1)
     parts: list[Ints] = []
-    names: list[npt.NDArray[np.int64]] = []
+    names: list[Longs] = []
     total = 0
     for start in range(0, len(before), size):
         here = slice(start, start + size)
@@ -79,12 +80,12 @@ def _followed(
         distinct, same = merge_columns(results.T, np.arange(len(results), dtype=np.int32))
         check_size(maps.shape[1], total + distinct.shape[1], "tokens of several characters")
         parts.append(distinct.T)
-        names.append(same + total)
+        names.append(same.astype(np.int64) + total)
         total += distinct.shape[1]
     if len(parts) == 1:
-        return np.ascontiguousarray(parts[0]), names[0].astype(np.int32)
+        return np.ascontiguousarray(parts[0]), names[0]
     distinct, same = merge_columns(np.concatenate(parts).T, np.arange(total, dtype=np.int32))
-    return np.ascontiguousarray(distinct.T), same[np.concatenate(names)]
+    return np.ascontiguousarray(distinct.T), same.astype(np.int64)[np.concatenate(names)]
 
 
 __all__ = ["walk"]

@@ -49,10 +49,10 @@ class Atoms:
         return cls([chr(point) for point in first[1:]], (of_point.reshape(-1) - 1).astype(np.int32))
 
     def over_bytes(self, language: Language) -> Language:
-        """A language over `alphabet` as one over the 256 bytes; what is no UTF-8 is not in it.
+        r"""A language over `alphabet` as one over the 256 bytes; what is no UTF-8 is not in it.
 
         Inside a character the automaton stands at a node that says where each of the bytes still to come leads. Nodes
-        that say the same are one, from the last byte up: `[^"]` costs a handful and `\\w` some hundreds.
+        that say the same are one, from the last byte up: `[^"]` costs a handful and `\w` some hundreds.
         """
         table = np.concatenate([language.table, np.full((language.num_states, 1), DEAD, dtype=np.int32)], axis=1)
         of_point = np.where(self.of_point < 0, language.num_classes, language.classes[self.of_point])
@@ -81,7 +81,7 @@ class Atoms:
         return Language.of(edges, accepting, np.arange(256), shrink=False)
 
 
-def _distinct(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _distinct(rows: npt.NDArray[np.int64] | Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     found, which = merge_columns(rows.astype(np.int32).T, np.arange(len(rows), dtype=np.int32))
     return found.T.astype(np.int64), which.astype(np.int64)
 

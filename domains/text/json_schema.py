@@ -241,13 +241,13 @@ class _Writer:
 
     def _integer(self, schema: Mapping[str, Any], path: str, depth: int) -> Expression:
         digits = self._digits(schema, "digits", path, DIGITS)
-        bounds = [schema.get("minimum", 1 - 10**digits), schema.get("maximum", 10**digits - 1)]
-        for key, number in zip(("minimum", "maximum"), bounds, strict=True):
+        low, high = schema.get("minimum", 1 - 10**digits), schema.get("maximum", 10**digits - 1)
+        for key, number in (("minimum", low), ("maximum", high)):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise refused(path, key, json.dumps(number), "a whole number", "Round it.")
-        if bounds[1] < bounds[0]:
-            raise refused(path, "maximum", bounds[1], f"at least the minimum, {bounds[0]}", "Swap the numbers.")
-        return integers(*bounds, self.text)
+        if high < low:
+            raise refused(path, "maximum", high, f"at least the minimum, {low}", "Swap the numbers.")
+        return integers(low, high, self.text)
 
     def _number(self, schema: Mapping[str, Any], path: str, depth: int) -> Expression:
         digits = self._digits(schema, "digits", path, DIGITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from discdiff.errors import IncompatibleError, TemplateError
 from discdiff.languages import Expression, Language, compile_expression, one_of, regex, word
@@ -88,8 +89,7 @@ def read_file(path: str, what: str) -> str:
         IncompatibleError: it cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise IncompatibleError(what, got=f"@{path}", expected="a file of text (UTF-8)", remedy=f"{reason}.") from error
