@@ -17,11 +17,10 @@ from discdiff.languages import (
     Symbols,
     compile_expression,
     one_of,
-    regex,
     word,
 )
 from domains.text.numbers import integers
-from domains.text.patterns import over_tokens, read_file
+from domains.text.patterns import over_tokens, read_file, searched
 from domains.text.tokenizers import Tokenizer
 
 _ESCAPED = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
@@ -213,14 +212,12 @@ class _Writer:
         pattern = schema["pattern"]
         if not isinstance(pattern, str):
             raise refused(path, "pattern", json.dumps(pattern), "a regular expression", "Write it as a string.")
+        free = Repeat(anything, 0, None)
         try:
-            inside = self._encoded(regex(pattern, self.alphabet), path)
+            inside = searched(pattern, self.alphabet, free, lambda part: self._encoded(part, path))
         except DiscdiffError as error:
             raise refused(path, "pattern", str(error), "a regular expression", "Correct it.") from error
-        free = Repeat(anything, 0, None)
-        before = EMPTY if pattern.startswith("^") else free
-        after = EMPTY if pattern.endswith("$") and not pattern.endswith(r"\$") else free
-        return Sequential((self.text('"'), before, inside, after, self.text('"')))
+        return Sequential((self.text('"'), inside, self.text('"')))
 
     def _encoded(self, expression: Expression, path: str) -> Expression:
         """What characters are within quotes; control characters without a short escape are left out."""

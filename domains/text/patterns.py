@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from discdiff.errors import IncompatibleError, TemplateError
-from discdiff.languages import Expression, Language, compile_expression, one_of, regex, word
+from discdiff.languages import EMPTY, Choice, Expression, Language, compile_expression, one_of, regex, word
 from discdiff.languages.utf8 import Atoms
 from domains.text.tokenizers import Tokenizer
 
@@ -60,10 +60,47 @@ def nowhere(tokenizer: Tokenizer, unwanted: str) -> Language:
 
 def _somewhere(alphabet: Sequence[str], wanted: str) -> Language:
     if not wanted:
-        raise TemplateError("nothing to look for", template=wanted, remedy="a text, or /a regular expression/")
+        raise TemplateError("nothing to look for", template="", column=0, remedy="a text, or /a regular expression/")
     every = one_of(range(len(alphabet))).repeated(0, None)
-    inside = regex(found["pattern"], alphabet) if (found := _DELIMITED.fullmatch(wanted)) else literal(wanted, alphabet)
-    return compile_expression(every + inside + every, len(alphabet))
+    if found := _DELIMITED.fullmatch(wanted):
+        return compile_expression(searched(found["pattern"], alphabet, every, lambda part: part), len(alphabet))
+    return compile_expression(every + literal(wanted, alphabet) + every, len(alphabet))
+
+
+def searched(
+    pattern: str, alphabet: Sequence[str], every: Expression, encoded: Callable[[Expression], Expression]
+) -> Expression:
+    """Texts in which a regular expression finds something; `^` and `$` at the ends of an alternative are the text's.
+
+    Args:
+        pattern: the expression.
+        alphabet: the characters.
+        every: any text.
+        encoded: how what is found is written.
+    """
+    options = []
+    for part in _alternatives(pattern):
+        ended = part.endswith("$") and (len(part) - len(part[:-1].rstrip("\\"))) % 2
+        before, after = (EMPTY if part.startswith("^") else every), (EMPTY if ended else every)
+        options.append(before + encoded(regex(part, alphabet)) + after)
+    return Choice(tuple(options))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """What stands between the bars of a pattern that are in no brackets."""
+    parts, depth, inside, skip = [""], 0, False, False
+    for character in pattern:
+        if character == "|" and not (depth or inside or skip):
+            parts.append("")
+            continue
+        parts[-1] += character
+        if skip or character == "\\":
+            skip = not skip
+        elif inside:
+            inside = character != "]" or parts[-1].endswith(("[]", "[^]"))
+        elif character in "[()":
+            inside, depth = character == "[", depth + {"(": 1, ")": -1}.get(character, 0)
+    return parts
 
 
 def literal(text: str, alphabet: Sequence[str]) -> Expression:
@@ -95,4 +132,4 @@ def read_file(path: str, what: str) -> str:
         raise IncompatibleError(what, got=f"@{path}", expected="a file of text (UTF-8)", remedy=f"{reason}.") from error
 
 
-__all__ = ["Build", "literal", "nowhere", "over_tokens", "pattern_language", "read_file", "somewhere"]
+__all__ = ["Build", "literal", "nowhere", "over_tokens", "pattern_language", "read_file", "searched", "somewhere"]

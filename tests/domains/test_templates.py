@@ -212,7 +212,7 @@ def test_token_templates(template: str, expected: list[str]) -> None:
         ("5, 3]", "expected a token, got ']'", 4),
         ("[5] 3", "the list has ended already", 4),
         ("[{3}]", "nothing stands before this number", 1),
-        ("?{2-4}", "ranges of gap lengths are not supported yet: 2-4", 2),
+        ("?{4-2}", "the range 4-2 runs backwards (from 2 to 4?)", 2),
         ("?{-4}", "a gap cannot be negative: -4", 2),
         ("[[1]]", "expected a token, got '['", 1),
     ],
