@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ class Automaton(Constraint):
         self.lengths: Tensor | None = None
         self._given: tuple[Tensor, Tensor] | None = None
         self._trellis: Trellis | None = None
-        self._seen: WeakKeyDictionary[Prediction, Filtered] = WeakKeyDictionary()
+        self._last: Filtered | None = None
 
     def _joint(self) -> Language:
         joint: Language | None = None
@@ -83,7 +82,7 @@ class Automaton(Constraint):
             EmptyLanguageError: a row that nothing satisfies; names the length, and the parts in conflict.
         """
         result = Automaton.__new__(Automaton)
-        result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _seen=WeakKeyDictionary())
+        result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _last=None)
         result._settle()
         return result
 
@@ -163,8 +162,8 @@ class Automaton(Constraint):
             rows=within.rows,
             lengths=lengths,
             _given=None if self._given is None else tuple(value[rows.cpu()] for value in self._given),
-            _trellis=None,
-            _seen=WeakKeyDictionary(),
+            _trellis=None if self._trellis is None else self._trellis.index(rows.to(self._trellis.lengths.device)),
+            _last=None,
         )
         return result
 
@@ -204,10 +203,10 @@ class Automaton(Constraint):
         return filtered.draw(where, u)
 
     def _filtered(self, prediction: Prediction) -> Filtered:
-        """The filter of a prediction as it stands, made once."""
-        if prediction not in self._seen:
-            self._seen[prediction] = self._filter(prediction, None)
-        return self._seen[prediction]
+        """The filter of a prediction as it stands, made once; that of the one before it goes."""
+        if self._last is None or self._last.prediction is not prediction:
+            self._last = self._filter(prediction, None)
+        return self._last
 
     def _filter(self, prediction: Prediction, tilt: Tilt | None) -> Filtered:
         if self.lengths is None:  # all rows are full

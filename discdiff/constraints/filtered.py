@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import PositionWise
+from discdiff.constraints.class_sums import classes_of
 from discdiff.constraints.trellis import Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical
 
 CHUNK = 1 << 22
-"""Probabilities held at once: those of all open positions of a batch, over a large vocabulary, are gigabytes."""
+"""Probabilities worked on at once: a few megabytes, which stay in the processor's caches."""
+
+KEPT = 1 << 27
+"""Log probabilities kept from the first reading for the draw; more are read again."""
 
 FLOOR = -300.0
 """Log weight of classes to which the model gives no mass, in rows where nothing else is accepted."""
@@ -46,7 +50,7 @@ class Filtered:
         self.trellis, self.within, self.prediction, self.tilt = trellis, within, prediction, tilt
         tokens, language = prediction.tokens, trellis.language
         device = tokens.device
-        self.classes = torch.as_tensor(language.classes, device=device).long()
+        self.classes = classes_of(language, device)
         used = torch.arange(tokens.shape[1], device=device) < trellis.lengths[:, None]
         open_ = used & prediction.process.active(tokens)
         if prediction.frozen is not None:
@@ -54,9 +58,11 @@ class Filtered:
         self._slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=device)
         if tilt is not None:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
-        self.open = positions_of(open_)
-        own = self.classes[tokens.clamp(max=language.vocab_size - 1)]
+        self.open, self.is_open = positions_of(open_), open_
+        self._weights: Tensor | None = None
+        own = self.classes.of_token[tokens.clamp(max=language.vocab_size - 1)]
         self.own = torch.nn.functional.one_hot(own, language.num_classes)
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     def _log_p(self, where: Positions) -> Tensor:
         """log p under the sets and the tilt, `[N, V]`, not normalised."""
@@ -67,29 +73,58 @@ class Filtered:
         tilt = self.tilt.values.to(log_p.dtype)[at.clamp(min=0)] if len(self.tilt.values) else torch.zeros_like(log_p)
         return torch.where((at >= 0)[:, None], log_p + tilt, log_p)
 
-    def _in_parts(self, where: Positions, read: Callable[[Positions], Tensor]) -> Tensor | None:
+    def _parts(self, where: Positions) -> Iterator[tuple[slice, Positions]]:
+        """Positions a few at a time."""
         size = max(CHUNK // self.trellis.language.vocab_size, 1)
-        parts = [read(part) for part in zip(where[0].split(size), where[1].split(size), strict=True)]
-        return torch.cat(parts) if parts else None
+        for start in range(0, len(where[0]), size):
+            part = slice(start, start + size)
+            yield part, (where[0][part], where[1][part])
 
-    @cached_property
+    @property
     def weights(self) -> Tensor:
         """Weight of each class at each position, `[L, C, B]`."""
-        members: dict[torch.dtype, Tensor] = {}
+        return self.weights_for(None)
 
-        def read(part: Positions) -> Tensor:
-            log_p = self._log_p(part)
+    def weights_for(self, where: Positions | None) -> Tensor:
+        """The weights; log probabilities at `where`, if there is room for them, are kept for what comes next."""
+        if self._weights is None:
+            self._weights = self._read(where)
+        return self._weights
+
+    def _read(self, where: Positions | None) -> Tensor:
+        tokens, classes = self.prediction.tokens, self.classes
+        slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=tokens.device)
+        room = where is not None and len(where[0]) * len(classes.tokens) <= KEPT
+        if where is not None and room:
+            slot[where] = torch.arange(len(where[0]), device=tokens.device)
+        weights, kept = self.own.double(), None
+        for k, (_, part) in enumerate(self._parts(self.open)):
+            log_p = classes.side_by_side(self._log_p(part))
+            if k == 0:
+                weights = self.own.to(log_p.dtype)
+                if where is not None and room:
+                    kept = log_p.new_empty(len(where[0]), len(classes.tokens))
+            if kept is not None:
+                rows = slot[part]
+                if bool((rows < 0).any()):
+                    kept[rows[rows >= 0]] = log_p[rows >= 0]
+                else:
+                    kept[rows] = log_p
             if self.tilt is not None:
                 log_p = log_p - log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-            if log_p.dtype not in members:
-                count = self.trellis.language.num_classes
-                members[log_p.dtype] = torch.nn.functional.one_hot(self.classes, count).to(log_p.dtype)
-            return log_p.exp() @ members[log_p.dtype]
+            weights[part] = classes.sums(log_p.exp())
+        if kept is not None:
+            self._kept = (torch.where(self.is_open, slot, -1), kept)
+        return weights.permute(1, 2, 0).contiguous()
 
-        found = self._in_parts(self.open, read)
-        if found is None:
-            return self.own.double().permute(1, 2, 0).contiguous()
-        return self.own.to(found.dtype).index_put(self.open, found).permute(1, 2, 0).contiguous()
+    def _rows(self, where: Positions) -> tuple[Tensor, Tensor]:
+        """A matrix of log probabilities side by side, and which of its rows are those at `where`."""
+        if self._kept is not None:
+            rows = self._kept[0][where]
+            if not bool((rows < 0).any()):
+                return self._kept[1], rows
+        log_p = self.classes.side_by_side(self._log_p(where))
+        return log_p, torch.arange(len(log_p), device=log_p.device)
 
     @cached_property
     def ways(self) -> Ways:
@@ -104,14 +139,15 @@ class Filtered:
         logs = self.own[rows].double().log()
         able = self.own[rows].bool()
         if len(there[0]):
-            count = self.trellis.language.num_classes
-            logs[place] = _class_logsumexp(self._log_p(there).double(), self.classes, count)
             allowed = self.within.allowed_at(there)
-            if allowed is None:
-                able[place] = True
-            else:
-                members = torch.nn.functional.one_hot(self.classes, count).float()
-                able[place] = allowed.to(members.device).float() @ members > 0
+            able[place] = True
+            for some, where in self._parts(there):
+                at = (place[0][some], place[1][some])
+                matrix, which = self._rows(where)
+                logs[at] = self.classes.log_sums(matrix[which].double())
+                if allowed is not None:
+                    own = self.classes.side_by_side(allowed[some].to(matrix.device).float())
+                    able[at] = self.classes.sums(own) > 0
         part, weights = self.trellis.index(rows), logs.permute(1, 2, 0).contiguous()
         ways = part.ways(weights, log=True)
         dead = torch.isneginf(ways.log_total)
@@ -131,27 +167,55 @@ class Filtered:
 
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
-        classes, rest, sound = self.trellis.sample(self.weights, self.ways, u)
+        weights = self.weights_for(where)
+        classes, rest, sound = self.trellis.sample(weights, self.ways, u)
         lost = (~sound).nonzero()[:, 0]
         if len(lost):
             part, weights, ways = self._exact(lost)
             classes[lost], rest[lost] = part.sample(weights, ways, u[lost])[:2]
-        inside = self.classes == classes[where][:, None]
-        return categorical(self._within_class(where, inside), rest[where])
+        return self._within_classes(where, classes[where], rest[where])
 
-    def _within_class(self, where: Positions, inside: Tensor) -> Tensor:
-        """Probabilities of tokens of one class, `[N, V]`, unnormalised; of those that may stand there if p has none."""
-        allowed = self.within.allowed_at(where)
-        free = inside if allowed is None else inside & allowed.to(inside.device)
-        log_p = self._log_p(where).masked_fill_(~inside, -torch.inf)
+    def _within_classes(self, where: Positions, drawn: Tensor, u: Tensor) -> Tensor:
+        """Tokens of the classes drawn at `where`; only probabilities within the class are looked at."""
+        found = torch.zeros_like(drawn)
+        sizes = self.classes.sizes[drawn]
+        scale = sizes.clamp(min=1).log2().ceil().long()  # classes of about the same size together
+        for power in scale.unique().tolist():
+            mine = (scale == power).nonzero()[:, 0]
+            width = int(sizes[mine].max())
+            for some in mine.split(max(CHUNK // max(width, self._reach), 1)):
+                found[some] = self._members((where[0][some], where[1][some]), drawn[some], width, u[some])
+        return found
+
+    @property
+    def _reach(self) -> int:
+        """How many log probabilities a position's reading makes, if they are not kept."""
+        return 1 if self._kept is not None else self.trellis.language.vocab_size
+
+    def _members(self, where: Positions, drawn: Tensor, width: int, u: Tensor) -> Tensor:
+        """A token of the class drawn, for positions whose classes have at most `width`."""
+        if width == 0:  # past the end of a row, or a token that stands there already
+            return self.prediction.tokens[where].clamp(max=self.trellis.language.vocab_size - 1)
+        place = torch.arange(width, device=drawn.device)
+        inside = place < self.classes.sizes[drawn][:, None]
+        columns = (self.classes.begins[drawn][:, None] + place).clamp(max=len(self.classes.tokens) - 1)
+        tokens = self.classes.tokens[columns]
+        matrix, rows = self._rows(where)
+        log_p = matrix[rows[:, None], columns].masked_fill_(~inside, -torch.inf)
         most = log_p.amax(-1, keepdim=True)
         if bool(torch.isneginf(most).any()):
-            spares = (lambda: self.within.log_marginals(self.prediction, where), lambda: torch.zeros_like(log_p))
+            allowed = self.within.allowed_at(where)
+            free = inside if allowed is None else inside & allowed.to(inside.device).gather(1, tokens)
+            spares = (
+                lambda: self.within.log_marginals(self.prediction, where).gather(1, tokens),
+                lambda: torch.zeros_like(log_p),
+            )
             for spare in spares:
                 dead = torch.isneginf(log_p).all(-1, keepdim=True)
                 log_p = torch.where(dead, spare().masked_fill(~free, -torch.inf), log_p)
             most = log_p.amax(-1, keepdim=True)
-        return log_p.sub_(most).exp_()
+        chosen = categorical(log_p.sub_(most).exp_(), u)
+        return tokens.gather(1, chosen.clamp(max=width - 1)[:, None])[:, 0]
 
     @cached_property
     def _class_ratios(self) -> Tensor:
@@ -167,21 +231,23 @@ class Filtered:
 
     def log_marginals(self, where: Positions) -> Tensor:
         """log p(x0_i | xt, accepted), normalised, `[N, V]`."""
-        ratio = self._class_ratios
-        log_p, each = self._log_p(where), ratio[where][:, self.classes]
-        found = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
-        dead = torch.isneginf(found).all(-1, keepdim=True)
-        if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike
-            allowed = self.within.allowed_at(where)
-            free = torch.isfinite(each) if allowed is None else torch.isfinite(each) & allowed.to(each.device)
-            found = torch.where(dead, torch.zeros_like(found).masked_fill(~free, -torch.inf), found)
-        return found.log_softmax(-1)
-
-
-def _class_logsumexp(log_p: Tensor, classes: Tensor, count: int) -> Tensor:
-    """log Σ exp over the tokens of each class: `[N, C]`, −∞ where a class has no mass."""
-    index = classes.expand(log_p.shape)
-    most = log_p.new_full((len(log_p), count), -torch.inf).scatter_reduce(1, index, log_p, "amax")
-    base = torch.where(torch.isfinite(most), most, 0.0)
-    total = torch.zeros_like(most).scatter_add(1, index, (log_p - base.gather(1, index)).exp())
-    return total.log() + base
+        self.weights_for(where)
+        ratio, classes = self._class_ratios, self.classes
+        found: Tensor | None = None
+        side = classes.of_token[classes.tokens]
+        for part, here in self._parts(where):
+            matrix, rows = self._rows(here)
+            log_p, each = matrix[rows], ratio[here].index_select(1, side)
+            inside = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
+            dead = torch.isneginf(inside).all(-1, keepdim=True)
+            if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike
+                allowed = self.within.allowed_at(here)
+                free = torch.isfinite(each)
+                if allowed is not None:
+                    free &= classes.side_by_side(allowed.to(each.device))
+                inside = torch.where(dead, torch.zeros_like(inside).masked_fill(~free, -torch.inf), inside)
+            if found is None:
+                size = (len(where[0]), self.trellis.language.vocab_size)
+                found = inside.new_full(size, -torch.inf)
+            found[part].index_copy_(1, classes.tokens, inside.log_softmax(-1))
+        return self._log_p(where) if found is None else found
