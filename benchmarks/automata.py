@@ -116,7 +116,7 @@ def parts(model: dd.Diffusion, constraint: Automaton, u: Tensor) -> dict[str, fl
     """Seconds of each part of a constrained step."""
     prediction = prediction_of(model)
     everywhere = positions_of(prediction.process.active(prediction.tokens))
-    filtered = constraint._filtered(prediction)
+    filtered = constraint._filtered(prediction, torch.arange(BATCH))
     found = {"network": timed(lambda: prediction.log_denoiser((everywhere[0][::LENGTH], everywhere[1][::LENGTH])))}
     found["head and weights of classes"] = timed(lambda: filtered.weights_for(everywhere))
     found["filter"] = timed(lambda: filtered.ways)

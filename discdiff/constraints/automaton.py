@@ -187,32 +187,36 @@ class Automaton(Constraint):
 
     def log_total(self, prediction: Prediction) -> Tensor:
         """log Σ ∏_i p(x0_i | xt) over accepted x0: float64 `[B]`, the log probability that a free draw is accepted."""
-        return self._filtered(prediction).log_total()
+        return self._filtered(prediction, torch.arange(len(prediction.tokens))).log_total()
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
-        return self._filtered(prediction).log_marginals(where)
+        return self._filtered(prediction, where[0].unique()).log_marginals(where)
 
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        rows = where[0].unique()
         if tilt is None or tilt.shape[-1] == 1:  # one number for all tokens of a position says nothing
-            return self._filtered(prediction).draw(where, u)
-        filtered = self._filter(prediction, Tilt(where, tilt))
-        dead = torch.isneginf(filtered.log_total())
+            return self._filtered(prediction, rows).draw(where, u)
+        filtered = self._filter(prediction, Tilt(where, tilt), rows)
+        dead = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=rows.device)
+        dead[rows] = torch.isneginf(filtered.log_total())
         if bool(dead.any()):  # the tilt leaves these rows nothing that is accepted
             kept = tilt.masked_fill(dead[where[0]][:, None], 0.0)
-            filtered = self._filter(prediction, Tilt(where, kept))
+            filtered = self._filter(prediction, Tilt(where, kept), rows)
         return filtered.draw(where, u)
 
-    def _filtered(self, prediction: Prediction) -> Filtered:
-        """The filter of a prediction as it stands, made once; that of the one before it goes."""
-        if self._last is None or self._last.prediction is not prediction:
-            self._last = self._filter(prediction, None)
-        return self._last
+    def _filtered(self, prediction: Prediction, rows: Tensor) -> Filtered:
+        """The filter of a prediction as it stands, made once for the rows asked for; the one before it goes."""
+        last = self._last
+        if last is None or last.prediction is not prediction or not last.covers(rows):
+            self._last = last = self._filter(prediction, None, rows)
+        return last
 
-    def _filter(self, prediction: Prediction, tilt: Tilt | None) -> Filtered:
+    def _filter(self, prediction: Prediction, tilt: Tilt | None, rows: Tensor) -> Filtered:
         if self.lengths is None:  # all rows are full
-            rows, width = prediction.tokens.shape
-            return self.bound(torch.full((rows,), width))._filter(prediction, tilt)
-        return Filtered(self.trellis(prediction.tokens.device), self.within, prediction, tilt)
+            count, width = prediction.tokens.shape
+            return self.bound(torch.full((count,), width))._filter(prediction, tilt, rows)
+        trellis = self.trellis(prediction.tokens.device)
+        return Filtered(trellis, self.within, prediction, tilt, rows.to(prediction.tokens.device))
 
 
 def _both(first: PositionWise, second: PositionWise) -> PositionWise:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discdiff.constraints.base import PositionWise
 from discdiff.constraints.class_sums import classes_of
-from discdiff.constraints.trellis import Trellis, Ways
+from discdiff.constraints.trellis import TINY, Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical
 
@@ -37,22 +37,28 @@ class Filtered:
     """∏_i p(x0_i | xt) · 1[accepted], ready to draw from.
 
     Positions that no reverse rate moves, and given ones, hold their token; the rest are open. Plain floats do for
-    nearly all rows; those in which they lose digits are done again in float64 logarithms.
+    nearly all rows; those in which they lose digits are done again in float64, and then in float64 logarithms.
 
     Args:
-        trellis: the language over the rows.
+        trellis: the language over the rows of the prediction.
         within: sets of tokens that hold beside it.
         prediction: what the network says.
         tilt: log weights on some positions, all of them open.
+        rows: int64, increasing: the rows that will be asked for; the network need not see the others.
     """
 
-    def __init__(self, trellis: Trellis, within: PositionWise, prediction: Prediction, tilt: Tilt | None) -> None:
-        self.trellis, self.within, self.prediction, self.tilt = trellis, within, prediction, tilt
+    def __init__(
+        self, trellis: Trellis, within: PositionWise, prediction: Prediction, tilt: Tilt | None, rows: Tensor
+    ) -> None:
+        self.within, self.prediction, self.tilt, self.rows = within, prediction, tilt, rows
+        self.trellis = trellis if len(rows) == len(trellis.lengths) else trellis.index(rows)
         tokens, language = prediction.tokens, trellis.language
         device = tokens.device
+        self._local = torch.full((len(tokens),), -1, dtype=torch.int64, device=device)
+        self._local[rows] = torch.arange(len(rows), device=device)
         self.classes = classes_of(language, device)
         used = torch.arange(tokens.shape[1], device=device) < trellis.lengths[:, None]
-        open_ = used & prediction.process.active(tokens)
+        open_ = used & prediction.process.active(tokens) & (self._local >= 0)[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
         self._slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=device)
@@ -60,13 +66,22 @@ class Filtered:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
         self.open, self.is_open = positions_of(open_), open_
         self._weights: Tensor | None = None
-        own = self.classes.of_token[tokens.clamp(max=language.vocab_size - 1)]
+        own = self.classes.of_token[tokens[rows].clamp(max=language.vocab_size - 1)]
         self.own = torch.nn.functional.one_hot(own, language.num_classes)
         self._kept: tuple[Tensor, Tensor] | None = None
+
+    def covers(self, rows: Tensor) -> bool:
+        """Whether these rows may be asked for."""
+        return bool((self._local[rows] >= 0).all())
+
+    def _mine(self, where: Positions) -> Positions:
+        """Positions by the place of their row among `rows`."""
+        return self._local[where[0]], where[1]
 
     def _log_p(self, where: Positions) -> Tensor:
         """log p under the sets and the tilt, `[N, V]`, not normalised."""
         log_p = self.within.log_marginals(self.prediction, where)
+        log_p = log_p if log_p.dtype in TINY else log_p.float()
         if self.tilt is None:
             return log_p
         at = self._slot[where]
@@ -82,7 +97,7 @@ class Filtered:
 
     @property
     def weights(self) -> Tensor:
-        """Weight of each class at each position, `[L, C, B]`."""
+        """Weight of each class at each position of the rows, `[L, C, R]`."""
         return self.weights_for(None)
 
     def weights_for(self, where: Positions | None) -> Tensor:
@@ -112,7 +127,7 @@ class Filtered:
                     kept[rows] = log_p
             if self.tilt is not None:
                 log_p = log_p - log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-            weights[part] = classes.sums(log_p.exp())
+            weights[self._mine(part)] = classes.sums(log_p.exp())
         if kept is not None:
             self._kept = (torch.where(self.is_open, slot, -1), kept)
         return weights.permute(1, 2, 0).contiguous()
@@ -131,11 +146,18 @@ class Filtered:
         """β in plain floats."""
         return self.trellis.ways(self.weights)
 
+    def _finer(self, rows: Tensor, step: int) -> tuple[Trellis, Tensor, Ways]:
+        """The same for some of the rows (by place, increasing), with more digits: in float64, then in logarithms."""
+        if step == 0 and self.weights.dtype == torch.float32:
+            part, weights = self.trellis.index(rows), self.weights[:, :, rows].double()
+            return part, weights, part.ways(weights)
+        return self._exact(rows)
+
     def _exact(self, rows: Tensor) -> tuple[Trellis, Tensor, Ways]:
-        """The same for some rows (increasing) in logarithms; classes without mass are floored where they must be."""
-        mine = torch.isin(self.open[0], rows)
+        """In logarithms; classes without mass are floored where they must be."""
+        mine = torch.isin(self.open[0], self.rows[rows])
         there = (self.open[0][mine], self.open[1][mine])
-        place = (torch.searchsorted(rows, there[0]), there[1])
+        place = (torch.searchsorted(rows, self._local[there[0]]), there[1])
         logs = self.own[rows].double().log()
         able = self.own[rows].bool()
         if len(there[0]):
@@ -158,22 +180,27 @@ class Filtered:
         return part, weights, ways
 
     def log_total(self) -> Tensor:
-        """log Z, float64 `[B]`; −∞ where the model gives accepted sequences no mass."""
-        total = self.ways.log_total.clone()
-        lost = (~self.ways.sound).nonzero()[:, 0]
-        if len(lost):
-            total[lost] = self._exact(lost)[2].log_total
+        """log Z, float64 `[R]`; −∞ where the model gives accepted sequences no mass."""
+        total, sound = self.ways.log_total.clone(), self.ways.sound
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                ways = self._finer(lost, step)[2]
+                total[lost], sound = ways.log_total, sound.index_put((lost,), ways.sound)
         return total
 
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
         weights = self.weights_for(where)
+        u = u[self.rows]
         classes, rest, sound = self.trellis.sample(weights, self.ways, u)
-        lost = (~sound).nonzero()[:, 0]
-        if len(lost):
-            part, weights, ways = self._exact(lost)
-            classes[lost], rest[lost] = part.sample(weights, ways, u[lost])[:2]
-        return self._within_classes(where, classes[where], rest[where])
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                part, weights, ways = self._finer(lost, step)
+                classes[lost], rest[lost], sound[lost] = part.sample(weights, ways, u[lost])
+        at = self._mine(where)
+        return self._within_classes(where, classes[at], rest[at])
 
     def _within_classes(self, where: Positions, drawn: Tensor, u: Tensor) -> Tensor:
         """Tokens of the classes drawn at `where`; only probabilities within the class are looked at."""
@@ -219,14 +246,17 @@ class Filtered:
 
     @cached_property
     def _class_ratios(self) -> Tensor:
-        """log of marginal over weight of each class, `[B, L, C]`."""
+        """log of marginal over weight of each class, `[R, L, C]`."""
         found, sound = self.trellis.marginals(self.weights, self.ways)
         ratio = (found.log() - self.weights.log()).permute(2, 0, 1)
-        lost = (~sound).nonzero()[:, 0]
-        if len(lost):
-            part, weights, ways = self._exact(lost)
-            logs = part.marginals(weights, ways)[0]
-            ratio = ratio.index_put((lost,), (logs - weights).permute(2, 0, 1).to(ratio.dtype))
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                part, weights, ways = self._finer(lost, step)
+                found, fine = part.marginals(weights, ways)
+                logs = found - weights if ways.log else found.log() - weights.log()
+                ratio = ratio.index_put((lost,), logs.permute(2, 0, 1).to(ratio.dtype))
+                sound = sound.index_put((lost,), fine)
         return ratio
 
     def log_marginals(self, where: Positions) -> Tensor:
@@ -237,7 +267,7 @@ class Filtered:
         side = classes.of_token[classes.tokens]
         for part, here in self._parts(where):
             matrix, rows = self._rows(here)
-            log_p, each = matrix[rows], ratio[here].index_select(1, side)
+            log_p, each = matrix[rows], ratio[self._mine(here)].index_select(1, side)
             inside = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
             dead = torch.isneginf(inside).all(-1, keepdim=True)
             if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from discdiff.languages.language import DEAD, Language
 
-TINY = 1e-20
+TINY = {torch.float32: 1e-20, torch.float64: 1e-200}
 """What the ways on from a row's state may weigh, relative to the largest at that position, in plain floats."""
 
 
@@ -129,7 +129,7 @@ class Trellis:
             beta.append(torch.cat([here, nothing]))
         beta.reverse()
         start = beta[0][0].double()  # the dead state, if none is alive
-        sound = torch.isfinite(start) if log else start > TINY
+        sound = torch.isfinite(start) if log else start > TINY[weights.dtype]
         return Ways(beta, scale + (start if log else start.log()), log, sound)
 
     def sample(self, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,7 +145,7 @@ class Trellis:
             classes, float64 `[B, L]`; and whether the row's draw lost no digits, bool `[B]`.
         """
         rows = weights.shape[2]
-        each = torch.arange(rows, device=weights.device)
+        each, tiny = torch.arange(rows, device=weights.device), TINY[weights.dtype]
         state = torch.zeros(rows, dtype=torch.int64, device=weights.device)
         classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
         rest, sound = u.clone(), torch.isfinite(ways.log_total)
@@ -159,7 +159,7 @@ class Trellis:
             cumulative = mass.double().cumsum(-1)
             total = cumulative[:, -1]
             going = i < self.lengths
-            sound &= ~going | (total > TINY)
+            sound &= ~going | (total > tiny)
             point = torch.minimum(u[:, i].double() * total, total.nextafter(torch.zeros_like(total)))
             drawn = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp(max=mass.shape[1] - 1)
             chosen = mass[each, drawn].double()
@@ -194,7 +194,7 @@ class Trellis:
             else:
                 through = weights[i] * torch.einsum("nb,ncb->cb", alpha[:-1], onward)
                 whole = through.sum(0)
-                sound &= (whole > TINY) | (i >= self.lengths)
+                sound &= (whole > TINY[weights.dtype]) | (i >= self.lengths)
                 found.append(through / whole.clamp(min=torch.finfo(whole.dtype).tiny))
                 moved = here * weights[i]
                 following = torch.zeros(len(self.states[i + 1]) + 1, rows, dtype=weights.dtype, device=weights.device)

@@ -14,11 +14,14 @@ from discdiff.languages.expression import (
     one_of,
     word,
 )
-from discdiff.languages.language import Language, anything, nothing
+from discdiff.languages.language import DEAD, Language, anything, check_size, nothing
 from discdiff.languages.regex import regex
+from discdiff.languages.utf8 import Atoms
 
 __all__ = [
+    "DEAD",
     "EMPTY",
+    "Atoms",
     "Choice",
     "Expression",
     "Language",
@@ -28,6 +31,7 @@ __all__ = [
     "alternatives",
     "anything",
     "avoids",
+    "check_size",
     "compile_expression",
     "concatenated",
     "contains",

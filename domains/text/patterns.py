@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from discdiff.errors import IncompatibleError, TemplateError
-from discdiff.languages import EMPTY, Choice, Expression, Language, compile_expression, one_of, regex, word
-from discdiff.languages.utf8 import Atoms
+from discdiff.languages import EMPTY, Atoms, Choice, Expression, Language, compile_expression, one_of, regex, word
 from domains.text.tokenizers import Tokenizer
 
 Build = Callable[[Sequence[str]], Language]

@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from discdiff.errors import IncompatibleError, TemplateError
-from discdiff.languages import Language
-from discdiff.languages.language import DEAD, check_size
+from discdiff.languages import DEAD, Language, check_size
 from domains.text.patterns import over_tokens, read_file
 from domains.text.tokenizers import Tokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor
 from discdiff.constraints import Allowed, Automaton, filtered
 from discdiff.constraints.base import PositionWise
 from discdiff.constraints.class_sums import Classes
-from discdiff.languages import Language
+from discdiff.languages import Language, count
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
 from discdiff.processes import Absorbing, Uniform
-from tests.toys import P_VALUE, caught_error, chi_square
+from tests.cases import build
+from tests.toys import P_VALUE, TOYS, caught_error, chi_square
 
 VOCAB, LENGTH, ROWS = 5, 4, 3
 MASK = VOCAB
@@ -32,10 +34,12 @@ def language(seed: int) -> Language:
             return found
 
 
-def prediction(seed: int, *, uniform: bool = False, dtype: torch.dtype = torch.float64) -> Prediction:
+def prediction(
+    seed: int, *, uniform: bool = False, dtype: torch.dtype = torch.float64, scale: float = 2.0
+) -> Prediction:
     """Independent positions of three rows: all hidden, one shown, and one with tokens that have no mass."""
     generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(ROWS, LENGTH, VOCAB, dtype=dtype, generator=generator)
+    logits = scale * torch.randn(ROWS, LENGTH, VOCAB, dtype=dtype, generator=generator)
     logits[2, :, seed % 3] = -torch.inf
     process = Uniform(VOCAB) if uniform else Absorbing(VOCAB)
     tokens = torch.full((ROWS, LENGTH), 0 if uniform else MASK)
@@ -50,14 +54,17 @@ def prediction(seed: int, *, uniform: bool = False, dtype: torch.dtype = torch.f
 
 
 def joint(found: Language, said: Prediction, row: int, within: Tensor | None = None) -> dict[tuple[int, ...], float]:
-    """p(x0 | accepted) of a row, by enumeration; uniform over the sequences with the most where none has mass."""
-    p = said.log_denoiser()[row].exp().numpy()
+    """p(x0 | accepted) of a row, by enumeration; nothing where no accepted sequence has mass."""
+    log_p = said.log_denoiser()[row].double().numpy()
     law = {}
     for word in itertools.product(range(VOCAB), repeat=LENGTH):
         if found.accepts(word) and (within is None or all(within[i, t] for i, t in enumerate(word))):
-            law[word] = float(np.prod([p[i, t] for i, t in enumerate(word)]))
-    total = sum(law.values())
-    return {word: mass / total for word, mass in law.items()} if total else {}
+            law[word] = float(np.sum([log_p[i, t] for i, t in enumerate(word)]))
+    most = max(law.values())
+    if np.isneginf(most):
+        return {}
+    total = sum(np.exp(mass - most) for mass in law.values())
+    return {word: float(np.exp(mass - most) / total) for word, mass in law.items()}
 
 
 def pieces(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
@@ -71,9 +78,9 @@ HOW = ["at once", "pieces", "nothing kept", "pieces, nothing kept"]
 EVERYWHERE = positions_of(torch.ones(ROWS, LENGTH, dtype=torch.bool))
 
 
-def marginal_error(seed: int, *, sets: bool = False, uniform: bool = False) -> float:
+def marginal_error(seed: int, *, sets: bool = False, uniform: bool = False, **how: Any) -> float:
     """The greatest error of a marginal, over rows that can be accepted at all."""
-    found, said = language(seed), prediction(seed, uniform=uniform)
+    found, said = language(seed), prediction(seed, uniform=uniform, **how)
     within: PositionWise | None = None
     allowed = None
     if sets:
@@ -81,7 +88,7 @@ def marginal_error(seed: int, *, sets: bool = False, uniform: bool = False) -> f
         allowed[1, seed % VOCAB] = False
         within = Allowed(allowed)
     constraint = Automaton(found, within).bound(torch.full((ROWS,), LENGTH))
-    marginals = constraint.log_marginals(said, EVERYWHERE).exp().reshape(ROWS, LENGTH, VOCAB)
+    marginals = constraint.log_marginals(said, EVERYWHERE).double().exp().reshape(ROWS, LENGTH, VOCAB)
     worst, checked = 0.0, 0
     for row in range(ROWS):
         law = joint(found, said, row, allowed)
@@ -102,6 +109,41 @@ def test_marginals(monkeypatch: pytest.MonkeyPatch, how: str, seed: int) -> None
     for uniform in (False, True):
         assert marginal_error(seed, uniform=uniform) < 1e-12
         assert marginal_error(seed, sets=True, uniform=uniform) < 1e-12
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(60.0, torch.float32), (400.0, torch.float32), (400.0, torch.float64)])
+def test_digits(monkeypatch: pytest.MonkeyPatch, scale: float, dtype: torch.dtype) -> None:
+    """Accepted sequences e^-100 or e^-1000 as likely as others: made again in float64, then in logarithms."""
+    made: set[bool] = set()
+    finer = filtered.Filtered._finer
+
+    def watched(self: filtered.Filtered, rows: Tensor, step: int) -> Any:
+        found = finer(self, rows, step)
+        made.add(found[2].log)
+        return found
+
+    monkeypatch.setattr(filtered.Filtered, "_finer", watched)
+    for seed in range(12):
+        assert marginal_error(seed, scale=scale, dtype=dtype) < (2e-4 if dtype == torch.float32 else 1e-10)
+    assert made == ({True, False} if dtype == torch.float32 else {True})
+
+
+def test_rows_that_are_not_asked_for() -> None:
+    """The network sees only rows with a position to draw, and says the same of them."""
+    model = build("absorbing", "conditional", toy=TOYS["dense3x3"])
+    constraint = Automaton(count([0], 1, 2, 3)).bound(torch.full((4,), 3))
+    tokens = torch.full((4, 3), 3)
+    u = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    everywhere = positions_of(tokens == 3)
+    whole = model.predict(tokens, torch.ones(4, 1, dtype=torch.float64))
+    drawn = constraint.draw(whole, everywhere, u).reshape(4, 3)
+    said = model.predict(tokens, torch.ones(4, 1, dtype=torch.float64))
+    some = (torch.tensor([1, 1, 3]), torch.tensor([0, 2, 1]))
+    assert constraint.draw(said, some, u).tolist() == drawn[some].tolist()
+    assert said.calls.tolist() == [0, 1, 0, 1]
+    constraint.log_marginals(said, (torch.tensor([0]), torch.tensor([1])))
+    assert said.calls.tolist() == [1, 1, 0, 1]
+    assert constraint.draw(said, everywhere, u).tolist() == drawn.reshape(-1).tolist()
 
 
 def drawn_law(seed: int, *, draws: int = 40_000) -> float:
