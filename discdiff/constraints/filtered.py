@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,9 @@ CHUNK = 1 << 22
 
 KEPT = 1 << 27
 """Log probabilities kept from the first reading for the draw; more are read again."""
+
+SMALLEST = {torch.float32: 1e-37, torch.float64: 1e-300}
+"""Weights below lose digits, or all."""
 
 FLOOR = -300.0
 """Log weight of classes to which the model gives no mass, in rows where nothing else is accepted."""
@@ -69,6 +73,7 @@ class Filtered:
         own = self.classes.of_token[tokens[rows].clamp(max=language.vocab_size - 1)]
         self.own = torch.nn.functional.one_hot(own, language.num_classes)
         self._kept: tuple[Tensor, Tensor] | None = None
+        self._rounded = torch.zeros(len(rows), dtype=torch.bool, device=device)
 
     def covers(self, rows: Tensor) -> bool:
         """Whether these rows may be asked for."""
@@ -126,8 +131,13 @@ class Filtered:
                 else:
                     kept[rows] = log_p
             if self.tilt is not None:
-                log_p = log_p - log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-            weights[self._mine(part)] = classes.sums(log_p.exp())
+                log_p = log_p - log_p.logsumexp(-1, keepdim=True).nan_to_num(neginf=0.0)
+            sums = classes.sums(log_p.exp())
+            small = sums < SMALLEST[sums.dtype]
+            if bool(small.any()):
+                some = classes.sums(torch.isfinite(log_p).to(sums.dtype)) > 0
+                self._rounded[self._mine(part)[0][(small & some).any(-1)]] = True
+            weights[self._mine(part)] = sums
         if kept is not None:
             self._kept = (torch.where(self.is_open, slot, -1), kept)
         return weights.permute(1, 2, 0).contiguous()
@@ -144,13 +154,17 @@ class Filtered:
     @cached_property
     def ways(self) -> Ways:
         """β in plain floats."""
-        return self.trellis.ways(self.weights)
+        return self._checked(self.trellis.ways(self.weights), self._rounded)
+
+    def _checked(self, ways: Ways, rounded: Tensor) -> Ways:
+        """Rows with a class too light for plain floats are sound only if what is accepted is far heavier."""
+        return replace(ways, sound=ways.sound & ~(rounded & (ways.log_total < math.log(TINY[torch.float32]))))
 
     def _finer(self, rows: Tensor, step: int) -> tuple[Trellis, Tensor, Ways]:
         """The same for some of the rows (by place, increasing), with more digits: in float64, then in logarithms."""
         if step == 0 and self.weights.dtype == torch.float32:
             part, weights = self.trellis.index(rows), self.weights[:, :, rows].double()
-            return part, weights, part.ways(weights)
+            return part, weights, self._checked(part.ways(weights), self._rounded[rows])
         return self._exact(rows)
 
     def _exact(self, rows: Tensor) -> tuple[Trellis, Tensor, Ways]:

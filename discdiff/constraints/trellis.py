@@ -148,7 +148,7 @@ class Trellis:
         each, tiny = torch.arange(rows, device=weights.device), TINY[weights.dtype]
         state = torch.zeros(rows, dtype=torch.int64, device=weights.device)
         classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
-        rest, sound = u.clone(), torch.isfinite(ways.log_total)
+        rest, sound = u.clone(), torch.isfinite(ways.log_total) & (ways.sound | ways.log)
         state = state.clamp(max=len(self.states[0]))
         for i in range(self.longest):
             targets = self.following[i][state.clamp(max=max(len(self.states[i]) - 1, 0))]

@@ -128,6 +128,7 @@ def test_digits(monkeypatch: pytest.MonkeyPatch, scale: float, dtype: torch.dtyp
     assert made == ({True, False} if dtype == torch.float32 else {True})
 
 
+@torch.no_grad()
 def test_rows_that_are_not_asked_for() -> None:
     """The network sees only rows with a position to draw, and says the same of them."""
     model = build("absorbing", "conditional", toy=TOYS["dense3x3"])
