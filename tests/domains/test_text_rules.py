@@ -392,9 +392,11 @@ def integer_faults() -> list[tuple[int, int, int]]:
             continue
         text = json.dumps({"type": "integer", "minimum": low, "maximum": high})
         found = language("bpe", "json", text)
-        for number in {b + d for b in (*bounds, low, high) for d in (-1, 0, 1)}:
-            if found.accepts(domain("bpe").encode(str(number))) != (low <= number <= high):
-                wrong.append((low, high, number))
+        wrong += [
+            (low, high, number)
+            for number in {b + d for b in (*bounds, low, high) for d in (-1, 0, 1)}
+            if found.accepts(domain("bpe").encode(str(number))) != (low <= number <= high)
+        ]
         assert not any(found.accepts(domain("bpe").encode(text)) for text in ("-0", "00", "01", "+1", "1.0", ""))
     return wrong
 

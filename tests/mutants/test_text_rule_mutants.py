@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from discdiff.constraints import filtered
-from discdiff.languages import Choice, language, spelled
+from discdiff.languages import EMPTY, Choice, Sequential, language, spelled
 from discdiff.languages.utf8 import Atoms
 from domains.text import json_schema, numbers, patterns
 from tests.constraints import test_filtered as draws
 from tests.domains import test_text_rules as rules
 from tests.languages import test_spelled as tokens
+from tests.toys import P_VALUE
 
 
 # ---- tokens of several characters -----------------------------------------------------------------------------------
@@ -90,9 +91,9 @@ def test_commas_before_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every property but the first brings its comma, whatever came before."""
 
     def mutant(self: Any, names: list[str], pairs: list[Any], required: set[str]) -> Any:
-        parts = [(self.text(", ") if k else json_schema.EMPTY) + pair for k, pair in enumerate(pairs)]
+        parts = [(self.text(", ") if k else EMPTY) + pair for k, pair in enumerate(pairs)]
         kept = [part.repeated(int(name in required), 1) for name, part in zip(names, parts, strict=True)]
-        return json_schema.Sequential(tuple(kept))
+        return Sequential(tuple(kept))
 
     monkeypatch.setattr(json_schema._Writer, "_members", mutant)
     with pytest.raises(AssertionError):
@@ -141,9 +142,9 @@ def test_classes_cut_one_short(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             self.classes.sizes = sizes
 
-    assert draws.drawn_law(0) > draws.P_VALUE
+    assert draws.drawn_law(0) > P_VALUE
     monkeypatch.setattr(filtered.Filtered, "_members", mutant)
-    assert draws.drawn_law(0) < draws.P_VALUE
+    assert draws.drawn_law(0) < P_VALUE
 
 
 def test_the_same_number_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,7 @@ def test_the_same_number_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(filtered.Filtered, "draw", remembering)
     monkeypatch.setattr(filtered.Filtered, "_within_classes", mutant)
-    assert min(draws.drawn_law(seed) for seed in (0, 1, 4)) < draws.P_VALUE
+    assert min(draws.drawn_law(seed) for seed in (0, 1, 4)) < P_VALUE
 
 
 def test_weights_that_round_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
