@@ -15,7 +15,8 @@ def accepted(language: Language, draw: random.Random, *, longest: int) -> list[i
     """A sequence that is accepted: any token that leads on, until `longest`, then the shortest way out."""
     away = distance_to_end(language.table, language.accepting)
     members = [np.nonzero(language.classes == c)[0] for c in range(language.num_classes)]
-    state, found = 0, []
+    state = 0
+    found: list[int] = []
     while True:
         if language.accepting[state] and (len(found) >= longest or draw.random() < 0.1):
             return found

@@ -13,6 +13,7 @@ from discdiff.languages import EMPTY, Choice, Sequential, language, spelled
 from discdiff.languages.utf8 import Atoms
 from domains.text import json_schema, numbers, patterns
 from tests.constraints import test_filtered as draws
+from tests.domains import test_text_json as schemas
 from tests.domains import test_text_rules as rules
 from tests.languages import test_spelled as tokens
 from tests.toys import P_VALUE
@@ -84,7 +85,7 @@ def test_anchors_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- JSON -----------------------------------------------------------------------------------------------------------
 def test_strings_without_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_schema._Writer, "_encoded", lambda self, expression, path: expression)
-    assert rules.json_faults("person")
+    assert schemas.json_faults("person")
 
 
 def test_commas_before_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,7 @@ def test_commas_before_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(json_schema._Writer, "_members", mutant)
     with pytest.raises(AssertionError):
-        rules.test_optional_properties()
+        schemas.test_optional_properties()
 
 
 def test_ranges_that_forget_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,15 +108,15 @@ def test_ranges_that_forget_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def mutant(low: str, high: str, text: Any) -> Any:
         return digits(low, high[:1] + "9" * (len(high) - 1), text)
 
-    assert rules.integer_faults() == []
+    assert schemas.integer_faults() == []
     monkeypatch.setattr(numbers, "_digits", mutant)
-    assert rules.integer_faults()
+    assert schemas.integer_faults()
 
 
 def test_a_zero_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     positive = numbers._positive
     monkeypatch.setattr(numbers, "_positive", lambda low, high, text: positive(max(low, 1), high, text))
-    assert rules.integer_faults()
+    assert schemas.integer_faults()
 
 
 def test_either_in_place_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +127,7 @@ def test_either_in_place_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
         return Choice((array(self, schema, path, depth), self.text("[]")))
 
     monkeypatch.setattr(json_schema._Writer, "_array", mutant)
-    assert rules.json_faults("person")
+    assert schemas.json_faults("person")
 
 
 # ---- draws ----------------------------------------------------------------------------------------------------------
