@@ -39,7 +39,7 @@ RECORD = {
         "rating": {"type": "number", "digits": 1, "decimals": 1},
         "tags": {
             "type": "array",
-            "items": {"type": "string", "pattern": "^[a-z]{3,10}$"},
+            "items": {"type": "string", "pattern": "^[a-z]{3,9}$"},
             "minItems": 1,
             "maxItems": 3,
         },
