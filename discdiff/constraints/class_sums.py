@@ -42,20 +42,21 @@ class Classes:
 
     def side_by_side(self, values: Tensor) -> Tensor:
         """`[N, V]` as `[N, U]`."""
-        return values if len(self.tokens) == values.shape[1] and self._in_order else values.index_select(1, self.tokens)
-
-    @property
-    def _in_order(self) -> bool:
-        return len(self._filled) == 1 and self.count == 1
+        return values.index_select(1, self.tokens)
 
     def sums(self, values: Tensor) -> Tensor:
         """Of values `[N, U]` the sum over each class: `[N, C]`."""
+        return self._sums_in_place(values) if values.device.type == "cpu" else self._sums_by_product(values)
+
+    def _sums_by_product(self, values: Tensor) -> Tensor:
+        """Quick on a GPU, and the same in every run."""
+        members = torch.nn.functional.one_hot(self.of_token[self.tokens], self.count)
+        return values @ members.to(values.dtype)
+
+    def _sums_in_place(self, values: Tensor) -> Tensor:
         found = values.new_zeros(len(values), self.count)
         if not len(self._filled):
             return found
-        if values.device.type != "cpu":  # a product is quick there, and the same in every run
-            members = torch.nn.functional.one_hot(self.of_token[self.tokens], self.count)
-            return values @ members.to(values.dtype)
         found[:, self._filled] = torch.from_numpy(np.add.reduceat(values.detach().numpy(), self._starts, axis=1))
         for c, begin, end in self._long:
             found[:, c] = values[:, begin:end].sum(1)

@@ -125,9 +125,10 @@ class Trellis:
         """The sum of what `[n, C, B]` leads to each state after i + 1 tokens, the dead one last: `[states + 1, B]`."""
         following, size = self.following[i], len(self.states[i + 1]) + 1
         flat = moved.reshape(following.numel(), -1)
-        if flat.device.type != "cpu":
-            return flat.new_zeros(size, flat.shape[1]).index_add_(0, following.reshape(-1), flat)
-        # A product with a sparse matrix is three times as fast as adding row by row.
+        return self._product(following, size, flat) if flat.device.type == "cpu" else _added(following, size, flat)
+
+    def _product(self, following: Tensor, size: int, flat: Tensor) -> Tensor:
+        """With a sparse matrix: on a CPU three times as fast as adding row by row."""
         key = (id(following), flat.dtype)
         if key not in self._arriving:
             targets = following.reshape(-1)
@@ -233,6 +234,10 @@ class Trellis:
                 most = following.amax(0)
                 alpha = following / torch.where(most > 0, most, 1.0)
         return torch.stack(found), sound
+
+
+def _added(following: Tensor, size: int, flat: Tensor) -> Tensor:
+    return flat.new_zeros(size, flat.shape[1]).index_add_(0, following.reshape(-1), flat)
 
 
 def _from(beta: Tensor, following: Tensor) -> Tensor:
