@@ -37,16 +37,7 @@ class Atoms:
             literals: characters.
             categories: tell apart what `\d`, `\w` and `\s` do.
         """
-        points = {ord(character) for character in (*_ALWAYS, *literals)}
-        fixed = [0x80, 0xD800, 0xE000]
-        bounds = np.unique(np.array([edge for point in points for edge in (point, point + 1)] + fixed))
-        every = np.searchsorted(bounds, np.arange(CODE_POINTS), side="right").astype(np.int64)
-        if categories:
-            every = every * 8 + _categories()
-        surrogates = slice(0xD800, 0xE000)
-        every[surrogates] = -1
-        first, of_point = np.unique(every, return_index=True, return_inverse=True)[1:]
-        return cls([chr(point) for point in first[1:]], (of_point.reshape(-1) - 1).astype(np.int32))
+        return _atoms(frozenset(map(ord, (*_ALWAYS, *literals))), categories)
 
     def over_bytes(self, language: Language) -> Language:
         r"""A language over `alphabet` as one over the 256 bytes; what is no UTF-8 is not in it.
@@ -104,6 +95,18 @@ def _nodes(targets: Ints, kinds: npt.NDArray[np.int64], *, base: int) -> tuple[I
     number = np.where(alive, np.cumsum(alive) - 1 + base, DEAD).astype(np.int32)
     dead = np.full((states, 1), DEAD, dtype=np.int32)
     return rows[alive].astype(np.int32), np.concatenate([number[which].reshape(states, count), dead], axis=1)
+
+
+@lru_cache(maxsize=8)
+def _atoms(points: frozenset[int], categories: bool) -> Atoms:
+    fixed = [0x80, 0xD800, 0xE000]
+    bounds = np.unique(np.array([edge for point in points for edge in (point, point + 1)] + fixed))
+    every = np.searchsorted(bounds, np.arange(CODE_POINTS), side="right").astype(np.int64)
+    if categories:
+        every = every * 8 + _categories()
+    every[0xD800:0xE000] = -1  # surrogates
+    first, of_point = np.unique(every, return_index=True, return_inverse=True)[1:]
+    return Atoms([chr(point) for point in first[1:]], (of_point.reshape(-1) - 1).astype(np.int32))
 
 
 @lru_cache(maxsize=1)
