@@ -75,7 +75,7 @@ class TemplateError(DiscdiffError):
     """
 
     def __init__(self, message: str, *, template: str, column: int | None = None, remedy: str | None = None) -> None:
-        self.template, self.column = template, column
+        self.message, self.remedy, self.template, self.column = message, remedy, template, column
         lines = [message + (f" ({remedy})" if remedy else ""), f"  {template}"]
         if column is not None:
             lines.append("  " + " " * column + "^")

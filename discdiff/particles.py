@@ -108,8 +108,7 @@ class Population:
             assert ahead is not None
             u = uniform(tuple(tokens.shape), generator=state.generator, purpose="guess", dtype=torch.float64)
             tokens = ahead.guess(tokens, u.to(tokens.device))
-        rows = torch.ones(len(tokens), dtype=torch.bool) if last or ahead is None else ahead.moving.cpu()
-        where = rows.nonzero()[:, 0]
+        where = torch.arange(len(tokens)) if last or ahead is None else ahead.rows.cpu()
         lengths = (~state.padding).sum(-1)
         shown = Sequences(tokens, lengths, state.labels)[where.to(tokens.device)]
         after = self.potential.clone()

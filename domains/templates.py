@@ -10,15 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeGuard
 
 import torch
 
 from discdiff.constraints import Allowed, Automaton, Clamp, Constraint
 from discdiff.errors import TemplateError
-from discdiff.languages import Expression, Sequential, compile_expression, one_of
+from discdiff.languages import Expression, Language, Sequential, compile_expression, concatenated, one_of
 
 LONGEST = 10_000_000
 _WHITE = " \t\r\n"
+_NUMBERS = re.compile(r"\s*(\d{1,9})\s*(?:(-)\s*(\d{1,9})?\s*)?", re.ASCII)
 _RANGE = re.compile(r"\s*(\d*)\s*(-|,|\.\.|:)?\s*(\d*)\s*", re.ASCII)
 
 
@@ -31,14 +34,16 @@ class Gap:
     high: int
 
 
-Position = Collection[int] | None | Gap
+Position = Collection[int] | None | Gap | Expression | Language
+"""One position, or a part of the sequence that may have several lengths."""
 
 
 def constraint(positions: Sequence[Position], vocab_size: int, *, template: str = "") -> Constraint:
     """The constraint of a template.
 
     Args:
-        positions: for each position the tokens allowed there, or None for any; or a gap of several lengths.
+        positions: for each position the tokens allowed there, or None for any; or a gap of several lengths, an
+            expression, or a language of its own.
         vocab_size: V.
         template: the text that they were read from, for messages.
 
@@ -48,18 +53,38 @@ def constraint(positions: Sequence[Position], vocab_size: int, *, template: str 
     """
     if not positions:
         raise TemplateError("the template has no positions", template=template, remedy="state at least one")
-    if any(isinstance(position, Gap) for position in positions):
-        return Automaton({"template": compile_expression(_expression(positions, vocab_size), vocab_size)})
-    return _fixed([position for position in positions if not isinstance(position, Gap)], vocab_size)
+    if any(isinstance(position, Gap | Expression | Language) for position in positions):
+        return Automaton({"template": _language(positions, vocab_size)})
+    return _fixed([position for position in positions if _is_set(position)], vocab_size)
 
 
-def _expression(positions: Sequence[Position], vocab_size: int) -> Expression:
+def _is_set(position: Position) -> TypeGuard[Collection[int] | None]:
+    return not isinstance(position, Gap | Expression | Language)
+
+
+def _language(positions: Sequence[Position], vocab_size: int) -> Language:
+    """Languages as they are; what stands between them is compiled as one."""
+    parts: list[Language] = []
+    for whole, run in groupby(positions, lambda position: isinstance(position, Language)):
+        if whole:
+            parts += [position for position in run if isinstance(position, Language)]
+        else:
+            parts.append(compile_expression(expression(list(run), vocab_size), vocab_size))
+    return parts[0] if len(parts) == 1 else concatenated(parts)
+
+
+def expression(positions: Sequence[Position], vocab_size: int) -> Expression:
+    """What positions say, one after the other; languages have no place in it."""
     every = one_of(range(vocab_size))
     parts: list[Expression] = []
     for position in positions:
-        gap = position if isinstance(position, Gap) else Gap(None if position is None else frozenset(position), 1, 1)
-        part = every if gap.tokens is None else one_of(gap.tokens)
-        parts.append(part if gap.low == gap.high == 1 else part.repeated(gap.low, gap.high))
+        if isinstance(position, Gap):
+            part = every if position.tokens is None else one_of(position.tokens)
+            parts.append(part.repeated(position.low, position.high))
+        elif isinstance(position, Expression):
+            parts.append(position)
+        elif _is_set(position):
+            parts.append(every if position is None else one_of(position))
     return Sequential(tuple(parts))
 
 
@@ -76,6 +101,27 @@ def _fixed(positions: Sequence[Collection[int] | None], vocab_size: int) -> Cons
             row[sorted(key or ())] = True
             rows[key] = row
     return Allowed(torch.stack([rows[None if allowed is None else frozenset(allowed)] for allowed in sets]))
+
+
+def read_range(value: str, *, start: int = 0) -> tuple[int, int | None]:
+    """`20`, `20-40`, or `20-` without an end, from column `start` of a value on.
+
+    Raises:
+        TemplateError: with a caret under the fault.
+    """
+    found = _NUMBERS.fullmatch(value, start)
+    if found is None:
+        raise TemplateError(
+            "expected a number or a range", template=value, column=start, remedy="such as 20, 20-40 or 20-"
+        )
+    low = int(found[1])
+    high = low if found[2] is None else None if found[3] is None else int(found[3])
+    if high is not None and high < low:
+        raise TemplateError(
+            f"the range {low} to {high} runs backwards", template=value, column=found.start(1),
+            remedy=f"{high}-{low}?",
+        )  # fmt: skip
+    return low, high
 
 
 class Cursor:
@@ -161,7 +207,7 @@ class Cursor:
         low, high = self.span(closing)
         if low == high:
             return [position] * low
-        assert not isinstance(position, Gap)
+        assert _is_set(position)
         return [Gap(None if position is None else frozenset(position), low, high)]
 
 

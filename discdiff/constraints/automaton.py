@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ class Automaton(Constraint):
         self.lengths: Tensor | None = None
         self._given: tuple[Tensor, Tensor] | None = None
         self._trellis: Trellis | None = None
-        self._seen: WeakKeyDictionary[Prediction, Filtered] = WeakKeyDictionary()
+        self._last: Filtered | None = None
 
     def _joint(self) -> Language:
         joint: Language | None = None
@@ -83,7 +82,7 @@ class Automaton(Constraint):
             EmptyLanguageError: a row that nothing satisfies; names the length, and the parts in conflict.
         """
         result = Automaton.__new__(Automaton)
-        result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _seen=WeakKeyDictionary())
+        result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _last=None)
         result._settle()
         return result
 
@@ -163,8 +162,8 @@ class Automaton(Constraint):
             rows=within.rows,
             lengths=lengths,
             _given=None if self._given is None else tuple(value[rows.cpu()] for value in self._given),
-            _trellis=None,
-            _seen=WeakKeyDictionary(),
+            _trellis=None if self._trellis is None else self._trellis.index(rows.to(self._trellis.lengths.device)),
+            _last=None,
         )
         return result
 
@@ -186,51 +185,46 @@ class Automaton(Constraint):
             self._trellis = Trellis(self.language, self.lengths, device)
         return self._trellis
 
-    def log_total(self, prediction: Prediction, rows: Tensor | None = None) -> Tensor:
-        """log Σ ∏_i p(x0_i | xt) over accepted x0: the log probability that a free draw is accepted, float64 `[B]`.
+    def log_total(self, prediction: Prediction, asked: Tensor | None = None) -> Tensor:
+        """log Σ ∏_i p(x0_i | xt) over accepted x0: the log probability that a free draw is accepted, float64 `[R]`.
 
         Args:
             prediction: what the network says.
-            rows: bool `[B]`, the rows to say it of (others mean nothing); None for all.
+            asked: int64 `[R]`, increasing, the rows to say it of; None for all.
         """
-        asked = torch.ones(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
-        return self._filtered(prediction, asked if rows is None else rows).log_total()
+        rows = torch.arange(len(prediction.tokens), device=prediction.tokens.device)
+        filtered = self._filtered(prediction, rows if asked is None else asked)
+        return filtered.log_total() if asked is None else filtered.log_total()[filtered.place(asked)]
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
-        return self._filtered(prediction, _rows_of(prediction, where)).log_marginals(where)
+        return self._filtered(prediction, where[0].unique()).log_marginals(where)
 
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
-        asked = _rows_of(prediction, where)
+        rows = where[0].unique()
         if tilt is None or tilt.shape[-1] == 1:  # one number for all tokens of a position says nothing
-            return self._filtered(prediction, asked).draw(where, u)
-        filtered = self.filter(prediction, asked, Tilt(where, tilt))
-        dead = torch.isneginf(filtered.log_total())
+            return self._filtered(prediction, rows).draw(where, u)
+        filtered = self.filter(prediction, Tilt(where, tilt), rows)
+        dead = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=rows.device)
+        dead[rows] = torch.isneginf(filtered.log_total())
         if bool(dead.any()):  # the tilt leaves these rows nothing that is accepted
             kept = tilt.masked_fill(dead[where[0]][:, None], 0.0)
-            filtered = self.filter(prediction, asked, Tilt(where, kept))
+            filtered = self.filter(prediction, Tilt(where, kept), rows)
         return filtered.draw(where, u)
 
-    def _filtered(self, prediction: Prediction, asked: Tensor) -> Filtered:
-        """The filter of a prediction as it stands, made once for the rows that are asked for."""
-        known = self._seen.get(prediction)
-        if known is None or bool((asked & ~known.asked).any()):
-            known = self.filter(prediction, asked if known is None else asked | known.asked)
-            self._seen[prediction] = known
-        return known
+    def _filtered(self, prediction: Prediction, rows: Tensor) -> Filtered:
+        """The filter of a prediction as it stands, made once for the rows asked for; the one before it goes."""
+        last = self._last
+        if last is None or last.prediction is not prediction or not last.covers(rows):
+            self._last = last = self.filter(prediction, None, rows)
+        return last
 
-    def filter(self, prediction: Prediction, asked: Tensor, tilt: Tilt | None = None) -> Filtered:
-        """∏_i p(x0_i | xt) · 1[accepted] for the rows asked for (bool `[B]`)."""
+    def filter(self, prediction: Prediction, tilt: Tilt | None, rows: Tensor) -> Filtered:
+        """∏_i p(x0_i | xt) · 1[accepted] of the rows asked for, int64 `[R]`, increasing."""
         if self.lengths is None:  # all rows are full
-            rows, width = prediction.tokens.shape
-            return self.bound(torch.full((rows,), width)).filter(prediction, asked, tilt)
-        return Filtered(self.trellis(prediction.tokens.device), self.within, prediction, asked, tilt)
-
-
-def _rows_of(prediction: Prediction, where: Positions) -> Tensor:
-    """bool `[B]`: the rows in which a position is asked for."""
-    asked = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
-    asked[where[0]] = True
-    return asked
+            count, width = prediction.tokens.shape
+            return self.bound(torch.full((count,), width)).filter(prediction, tilt, rows)
+        trellis = self.trellis(prediction.tokens.device)
+        return Filtered(trellis, self.within, prediction, tilt, rows.to(prediction.tokens.device))
 
 
 def _both(first: PositionWise, second: PositionWise) -> PositionWise:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -11,12 +12,19 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import PositionWise
-from discdiff.constraints.trellis import Trellis, Ways
+from discdiff.constraints.class_sums import classes_of
+from discdiff.constraints.trellis import TINY, Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical
 
 CHUNK = 1 << 22
-"""Probabilities held at once: those of all open positions of a batch, over a large vocabulary, are gigabytes."""
+"""Probabilities worked on at once: a few megabytes, which stay in the processor's caches."""
+
+KEPT = 1 << 27
+"""Log probabilities kept from the first reading for the draw; more are read again."""
+
+SMALLEST = {torch.float32: 1e-37, torch.float64: 1e-300}
+"""Weights below lose digits, or all."""
 
 FLOOR = -300.0
 """Log weight of classes to which the model gives no mass, in rows where nothing else is accepted."""
@@ -33,45 +41,57 @@ class Filtered:
     """∏_i p(x0_i | xt) · 1[accepted], ready to draw from.
 
     Positions that no reverse rate moves, and given ones, hold their token; the rest are open. Plain floats do for
-    nearly all rows; those in which they lose digits are done again in float64 logarithms.
+    nearly all rows; those in which they lose digits are done again in float64, and then in float64 logarithms.
 
     Args:
-        asked: bool `[B]`, the rows that will be drawn; the network is not run for others, and what is said of them
-            means nothing.
-        trellis: the language over the rows.
+        trellis: the language over the rows of the prediction.
         within: sets of tokens that hold beside it.
         prediction: what the network says.
         tilt: log weights on some positions, all of them open.
+        rows: int64, increasing: the rows that will be asked for; the network need not see the others.
     """
 
     def __init__(
-        self,
-        trellis: Trellis,
-        within: PositionWise,
-        prediction: Prediction,
-        asked: Tensor,
-        tilt: Tilt | None = None,
+        self, trellis: Trellis, within: PositionWise, prediction: Prediction, tilt: Tilt | None, rows: Tensor
     ) -> None:
-        self.asked = asked
-        self.trellis, self.within, self.prediction, self.tilt = trellis, within, prediction, tilt
+        self.within, self.prediction, self.tilt, self.rows = within, prediction, tilt, rows
+        self.trellis = trellis if len(rows) == len(trellis.lengths) else trellis.index(rows)
         tokens, language = prediction.tokens, trellis.language
         device = tokens.device
-        self.classes = torch.as_tensor(language.classes, device=device).long()
+        self._local = torch.full((len(tokens),), -1, dtype=torch.int64, device=device)
+        self._local[rows] = torch.arange(len(rows), device=device)
+        self.classes = classes_of(language, device)
         used = torch.arange(tokens.shape[1], device=device) < trellis.lengths[:, None]
-        open_ = used & prediction.process.active(tokens) & asked[:, None]
+        open_ = used & prediction.process.active(tokens) & (self._local >= 0)[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
         self._slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=device)
         if tilt is not None:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
-        self.open = positions_of(open_)
-        self._shift = torch.zeros(len(tokens), dtype=torch.float64, device=device)
-        own = self.classes[tokens.clamp(max=language.vocab_size - 1)]
+        self.open, self.is_open = positions_of(open_), open_
+        self._weights: Tensor | None = None
+        own = self.classes.of_token[tokens[rows].clamp(max=language.vocab_size - 1)]
         self.own = torch.nn.functional.one_hot(own, language.num_classes)
+        self._kept: tuple[Tensor, Tensor] | None = None
+        self._shift = torch.zeros(len(rows), dtype=torch.float64, device=device)
+        self._rounded = torch.zeros(len(rows), dtype=torch.bool, device=device)
+
+    def covers(self, rows: Tensor) -> bool:
+        """Whether these rows may be asked for."""
+        return bool((self._local[rows] >= 0).all())
+
+    def place(self, rows: Tensor) -> Tensor:
+        """The places of rows of the prediction among those that were asked for."""
+        return self._local[rows]
+
+    def _mine(self, where: Positions) -> Positions:
+        """Positions by the place of their row among `rows`."""
+        return self._local[where[0]], where[1]
 
     def _log_p(self, where: Positions) -> Tensor:
         """log p under the sets and the tilt, `[N, V]`, not normalised."""
         log_p = self.prediction.log_denoiser(where)
+        log_p = log_p if log_p.dtype in TINY else log_p.float()
         if (allowed := self.within.allowed_at(where)) is not None:
             log_p = log_p.masked_fill(~allowed.to(log_p.device), -torch.inf)
         if self.tilt is None:
@@ -80,53 +100,99 @@ class Filtered:
         tilt = self.tilt.values.to(log_p.dtype)[at.clamp(min=0)] if len(self.tilt.values) else torch.zeros_like(log_p)
         return torch.where((at >= 0)[:, None], log_p + tilt, log_p)
 
-    def _in_parts(self, where: Positions, read: Callable[[Positions], Tensor]) -> Tensor | None:
+    def _parts(self, where: Positions) -> Iterator[tuple[slice, Positions]]:
+        """Positions a few at a time."""
         size = max(CHUNK // self.trellis.language.vocab_size, 1)
-        parts = [read(part) for part in zip(where[0].split(size), where[1].split(size), strict=True)]
-        return torch.cat(parts) if parts else None
+        for start in range(0, len(where[0]), size):
+            part = slice(start, start + size)
+            yield part, (where[0][part], where[1][part])
 
-    @cached_property
+    @property
     def weights(self) -> Tensor:
-        """Weight of each class at each position, `[L, C, B]`; e^`_shift` of each row is taken out of its own."""
-        members: dict[torch.dtype, Tensor] = {}
+        """Weight of each class at each position of the rows, `[L, C, R]`; e^`_shift` of each row is taken out."""
+        return self.weights_for(None)
 
-        def read(part: Positions) -> Tensor:
-            log_p = self._log_p(part)
+    def weights_for(self, where: Positions | None) -> Tensor:
+        """The weights; log probabilities at `where`, if there is room for them, are kept for what comes next."""
+        if self._weights is None:
+            self._weights = self._read(where)
+        return self._weights
+
+    def _read(self, where: Positions | None) -> Tensor:
+        tokens, classes = self.prediction.tokens, self.classes
+        slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=tokens.device)
+        room = where is not None and len(where[0]) * len(classes.tokens) <= KEPT
+        if where is not None and room:
+            slot[where] = torch.arange(len(where[0]), device=tokens.device)
+        weights, kept = self.own.double(), None
+        for k, (_, part) in enumerate(self._parts(self.open)):
+            log_p = classes.side_by_side(self._log_p(part))
+            if k == 0:
+                weights = self.own.to(log_p.dtype)
+                if where is not None and room:
+                    kept = log_p.new_empty(len(where[0]), len(classes.tokens))
+            if kept is not None:
+                rows = slot[part]
+                if bool((rows < 0).any()):
+                    kept[rows[rows >= 0]] = log_p[rows >= 0]
+                else:
+                    kept[rows] = log_p
             if self.tilt is not None:
-                most = log_p.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
-                self._shift.index_add_(0, part[0], most[:, 0].double())
-                log_p = log_p - most
-            if log_p.dtype not in members:
-                count = self.trellis.language.num_classes
-                members[log_p.dtype] = torch.nn.functional.one_hot(self.classes, count).to(log_p.dtype)
-            return log_p.exp() @ members[log_p.dtype]
+                whole = log_p.logsumexp(-1, keepdim=True).nan_to_num(neginf=0.0)
+                self._shift.index_add_(0, self._mine(part)[0], whole[:, 0].double())
+                log_p = log_p - whole
+            sums = classes.sums(log_p.exp())
+            small = sums < SMALLEST[sums.dtype]
+            if bool(small.any()):
+                some = classes.sums(torch.isfinite(log_p).to(sums.dtype)) > 0
+                self._rounded[self._mine(part)[0][(small & some).any(-1)]] = True
+            weights[self._mine(part)] = sums
+        if kept is not None:
+            self._kept = (torch.where(self.is_open, slot, -1), kept)
+        return weights.permute(1, 2, 0).contiguous()
 
-        found = self._in_parts(self.open, read)
-        if found is None:
-            return self.own.double().permute(1, 2, 0).contiguous()
-        return self.own.to(found.dtype).index_put(self.open, found).permute(1, 2, 0).contiguous()
+    def _rows(self, where: Positions) -> tuple[Tensor, Tensor]:
+        """A matrix of log probabilities side by side, and which of its rows are those at `where`."""
+        if self._kept is not None:
+            rows = self._kept[0][where]
+            if not bool((rows < 0).any()):
+                return self._kept[1], rows
+        log_p = self.classes.side_by_side(self._log_p(where))
+        return log_p, torch.arange(len(log_p), device=log_p.device)
 
     @cached_property
     def ways(self) -> Ways:
         """β in plain floats."""
-        return self.trellis.ways(self.weights)
+        return self._checked(self.trellis.ways(self.weights), self._rounded)
+
+    def _checked(self, ways: Ways, rounded: Tensor) -> Ways:
+        """Rows with a class too light for plain floats are sound only if what is accepted is far heavier."""
+        return replace(ways, sound=ways.sound & ~(rounded & (ways.log_total < math.log(TINY[torch.float32]))))
+
+    def _finer(self, rows: Tensor, step: int) -> tuple[Trellis, Tensor, Ways]:
+        """The same for some of the rows (by place, increasing), with more digits: in float64, then in logarithms."""
+        if step == 0 and self.weights.dtype == torch.float32:
+            part, weights = self.trellis.index(rows), self.weights[:, :, rows].double()
+            return part, weights, self._checked(part.ways(weights), self._rounded[rows])
+        return self._exact(rows)
 
     def _exact(self, rows: Tensor) -> tuple[Trellis, Tensor, Ways]:
-        """The same for some rows (increasing) in logarithms; classes without mass are floored where they must be."""
-        mine = torch.isin(self.open[0], rows)
+        """In logarithms; classes without mass are floored where they must be."""
+        mine = torch.isin(self.open[0], self.rows[rows])
         there = (self.open[0][mine], self.open[1][mine])
-        place = (torch.searchsorted(rows, there[0]), there[1])
+        place = (torch.searchsorted(rows, self._local[there[0]]), there[1])
         logs = self.own[rows].double().log()
         able = self.own[rows].bool()
         if len(there[0]):
-            count = self.trellis.language.num_classes
-            logs[place] = _class_logsumexp(self._log_p(there).double(), self.classes, count)
             allowed = self.within.allowed_at(there)
-            if allowed is None:
-                able[place] = True
-            else:
-                members = torch.nn.functional.one_hot(self.classes, count).float()
-                able[place] = allowed.to(members.device).float() @ members > 0
+            able[place] = True
+            for some, where in self._parts(there):
+                at = (place[0][some], place[1][some])
+                matrix, which = self._rows(where)
+                logs[at] = self.classes.log_sums(matrix[which].double())
+                if allowed is not None:
+                    own = self.classes.side_by_side(allowed[some].to(matrix.device).float())
+                    able[at] = self.classes.sums(own) > 0
         part, weights = self.trellis.index(rows), logs.permute(1, 2, 0).contiguous()
         ways = part.ways(weights, log=True)
         dead = torch.isneginf(ways.log_total)
@@ -137,81 +203,120 @@ class Filtered:
         return part, weights, ways
 
     def log_total(self) -> Tensor:
-        """log Z, float64 `[B]`; −∞ where the model gives accepted sequences no mass."""
-        total = self.ways.log_total + self._shift
-        lost = (~self.ways.sound & self.asked).nonzero()[:, 0]
-        if len(lost):
-            total[lost] = self._exact(lost)[2].log_total
+        """log Z, float64 `[R]`; −∞ where the model gives accepted sequences no mass."""
+        total, sound = self.ways.log_total + self._shift, self.ways.sound
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                ways = self._finer(lost, step)[2]
+                taken = 0.0 if ways.log else self._shift[lost]  # logarithms are read anew
+                total[lost], sound = ways.log_total + taken, sound.index_put((lost,), ways.sound)
         return total
 
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
-        classes, rest, sound = self.trellis.sample(self.weights, self.ways, u)
-        lost = (~sound & self.asked).nonzero()[:, 0]
-        if len(lost):
-            part, weights, ways = self._exact(lost)
-            classes[lost], rest[lost] = part.sample(weights, ways, u[lost])[:2]
-        inside = self.classes == classes[where][:, None]
-        return categorical(self._within_class(where, inside), rest[where])
+        weights = self.weights_for(where)
+        u = u[self.rows]
+        classes, rest, sound = self.trellis.sample(weights, self.ways, u)
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                part, weights, ways = self._finer(lost, step)
+                classes[lost], rest[lost], sound[lost] = part.sample(weights, ways, u[lost])
+        at = self._mine(where)
+        return self._within_classes(where, classes[at], rest[at])
 
-    def _within_class(self, where: Positions, inside: Tensor) -> Tensor:
-        """Probabilities of tokens of one class, `[N, V]`, unnormalised; of those that may stand there if p has none."""
-        allowed = self.within.allowed_at(where)
-        free = inside if allowed is None else inside & allowed.to(inside.device)
-        log_p = self._log_p(where).masked_fill(~inside, -torch.inf)
+    def _within_classes(self, where: Positions, drawn: Tensor, u: Tensor) -> Tensor:
+        """Tokens of the classes drawn at `where`; only probabilities within the class are looked at."""
+        found = torch.zeros_like(drawn)
+        sizes = self.classes.sizes[drawn]
+        scale = sizes.clamp(min=1).log2().ceil().long()  # classes of about the same size together
+        for power in scale.unique().tolist():
+            mine = (scale == power).nonzero()[:, 0]
+            width = int(sizes[mine].max())
+            for some in mine.split(max(CHUNK // max(width, self._reach), 1)):
+                found[some] = self._members((where[0][some], where[1][some]), drawn[some], width, u[some])
+        return found
+
+    @property
+    def _reach(self) -> int:
+        """How many log probabilities a position's reading makes, if they are not kept."""
+        return 1 if self._kept is not None else self.trellis.language.vocab_size
+
+    def _members(self, where: Positions, drawn: Tensor, width: int, u: Tensor) -> Tensor:
+        """A token of the class drawn, for positions whose classes have at most `width`."""
+        if width == 0:  # past the end of a row, or a token that stands there already
+            return self.prediction.tokens[where].clamp(max=self.trellis.language.vocab_size - 1)
+        place = torch.arange(width, device=drawn.device)
+        inside = place < self.classes.sizes[drawn][:, None]
+        columns = (self.classes.begins[drawn][:, None] + place).clamp(max=len(self.classes.tokens) - 1)
+        tokens = self.classes.tokens[columns]
+        matrix, rows = self._rows(where)
+        log_p = matrix[rows[:, None], columns].masked_fill_(~inside, -torch.inf)
         most = log_p.amax(-1, keepdim=True)
         if bool(torch.isneginf(most).any()):
-            spares = (lambda: self.prediction.log_denoiser(where), lambda: torch.zeros_like(log_p))
+            allowed = self.within.allowed_at(where)
+            free = inside if allowed is None else inside & allowed.to(inside.device).gather(1, tokens)
+            spares = (
+                lambda: self.prediction.log_denoiser(where).gather(1, tokens).to(log_p.dtype),
+                lambda: torch.zeros_like(log_p),
+            )
             for spare in spares:
                 dead = torch.isneginf(log_p).all(-1, keepdim=True)
                 log_p = torch.where(dead, spare().masked_fill(~free, -torch.inf), log_p)
             most = log_p.amax(-1, keepdim=True)
-        return log_p.sub_(most).exp_()
+        chosen = categorical(log_p.sub_(most).exp_(), u)
+        return tokens.gather(1, chosen.clamp(max=width - 1)[:, None])[:, 0]
 
     @cached_property
     def _class_ratios(self) -> Tensor:
-        """log of marginal over weight of each class, `[B, L, C]`."""
+        """log of marginal over weight of each class, `[R, L, C]`."""
         found, sound = self.trellis.marginals(self.weights, self.ways)
         ratio = (found.log() - self.weights.log()).permute(2, 0, 1)
-        lost = (~sound & self.asked).nonzero()[:, 0]
-        if len(lost):
-            part, weights, ways = self._exact(lost)
-            logs = part.marginals(weights, ways)[0]
-            ratio = ratio.index_put((lost,), (logs - weights).permute(2, 0, 1).to(ratio.dtype))
+        for step in range(2):
+            lost = (~sound).nonzero()[:, 0]
+            if len(lost):
+                part, weights, ways = self._finer(lost, step)
+                found, fine = part.marginals(weights, ways)
+                logs = found - weights if ways.log else found.log() - weights.log()
+                ratio = ratio.index_put((lost,), logs.permute(2, 0, 1).to(ratio.dtype))
+                sound = sound.index_put((lost,), fine)
         return ratio
 
     def log_marginals(self, where: Positions) -> Tensor:
         """log p(x0_i | xt, accepted), normalised, `[N, V]`."""
-        ratio = self._class_ratios
-        log_p, each = self._log_p(where), ratio[where][:, self.classes]
-        found = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
-        against = torch.isneginf(self.log_total())[where[0]]
-        if bool(against.any()):
-            found = torch.where(against[:, None], self._against_the_model(where, log_p, each).to(found.dtype), found)
-        dead = torch.isneginf(found).all(-1, keepdim=True)
-        if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike
-            allowed = self.within.allowed_at(where)
-            free = torch.isfinite(each) if allowed is None else torch.isfinite(each) & allowed.to(each.device)
-            found = torch.where(dead, torch.zeros_like(found).masked_fill(~free, -torch.inf), found)
-        return found.log_softmax(-1)
+        self.weights_for(where)
+        ratio, classes = self._class_ratios, self.classes
+        found: Tensor | None = None
+        side, ruled_out = classes.of_token[classes.tokens], torch.isneginf(self.log_total())
+        for part, here in self._parts(where):
+            matrix, rows = self._rows(here)
+            log_p, each = matrix[rows], ratio[self._mine(here)].index_select(1, side)
+            inside = torch.where(torch.isneginf(log_p) | ~torch.isfinite(each), -torch.inf, log_p + each)
+            against = ruled_out[self._mine(here)[0]][:, None]
+            if bool(against.any()):
+                floored = self._against_the_model(here, log_p, each, side).to(inside.dtype)
+                inside = torch.where(against, floored, inside)
+            dead = torch.isneginf(inside).all(-1, keepdim=True)
+            if bool(dead.any()):  # all accepted tokens are without mass: those that may stand there, alike
+                allowed = self.within.allowed_at(here)
+                free = torch.isfinite(each)
+                if allowed is not None:
+                    free &= classes.side_by_side(allowed.to(each.device))
+                inside = torch.where(dead, torch.zeros_like(inside).masked_fill(~free, -torch.inf), inside)
+            if found is None:
+                size = (len(where[0]), self.trellis.language.vocab_size)
+                found = inside.new_full(size, -torch.inf)
+            found[part].index_copy_(1, classes.tokens, inside.log_softmax(-1))
+        return self._log_p(where) if found is None else found
 
-    def _against_the_model(self, where: Positions, log_p: Tensor, each: Tensor) -> Tensor:
-        """Marginals in rows where classes without mass weigh `FLOOR`: tokens of such a class are alike."""
-        mass = _class_logsumexp(log_p.double(), self.classes, self.trellis.language.num_classes)
-        allowed = self.within.allowed_at(where)
-        free = torch.isfinite(each) if allowed is None else torch.isfinite(each) & allowed.to(each.device)
-        members = torch.nn.functional.one_hot(self.classes, mass.shape[1]).double()
-        alike = -(free.double() @ members).log()
-        share = torch.where(torch.isneginf(mass), alike, -mass)[:, self.classes]
-        token = torch.where(torch.isneginf(mass)[:, self.classes], 0.0, log_p.double())
-        log_p = token + share + mass.clamp(min=FLOOR)[:, self.classes]
-        return torch.where(free, log_p + each, -torch.inf)
-
-
-def _class_logsumexp(log_p: Tensor, classes: Tensor, count: int) -> Tensor:
-    """log Σ exp over the tokens of each class: `[N, C]`, −∞ where a class has no mass."""
-    index = classes.expand(log_p.shape)
-    most = log_p.new_full((len(log_p), count), -torch.inf).scatter_reduce(1, index, log_p, "amax")
-    base = torch.where(torch.isfinite(most), most, 0.0)
-    total = torch.zeros_like(most).scatter_add(1, index, (log_p - base.gather(1, index)).exp())
-    return total.log() + base
+    def _against_the_model(self, where: Positions, log_p: Tensor, each: Tensor, side: Tensor) -> Tensor:
+        """Marginals in rows where classes without mass weigh `FLOOR`: tokens of such a class are alike. `[n, V]`."""
+        mass = self.classes.log_sums(log_p.double())
+        free = torch.isfinite(each)
+        if (allowed := self.within.allowed_at(where)) is not None:
+            free &= self.classes.side_by_side(allowed.to(each.device))
+        empty = torch.isneginf(mass)
+        share = torch.where(empty, -self.classes.sums(free.double()).log(), -mass)[:, side]
+        token = torch.where(empty[:, side], 0.0, log_p.double())
+        return torch.where(free, token + share + mass.clamp(min=FLOOR)[:, side] + each, -torch.inf)

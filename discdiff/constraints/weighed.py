@@ -19,11 +19,11 @@ class Ahead(NamedTuple):
 
     Attributes:
         filtered: p̃ given acceptance.
-        moving: bool `[B]`, the rows that it was made for.
+        rows: int64 `[R]`, the rows that it was made for.
     """
 
     filtered: Filtered
-    moving: Tensor
+    rows: Tensor
 
     def guess(self, tokens: Tensor, u: Tensor) -> Tensor:
         """A clean sequence for each of its rows, drawn from p̃ given acceptance: int64 `[B, L]`; others as they are."""
@@ -80,9 +80,9 @@ class Weighed(Constraint):
         moving = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
         moving[where[0]] = True
         if bool(moving.any()):  # where nothing moves both Z are one and the same
-            total = self.constraint.log_total(prediction, moving)
-            self.log_weights = self.log_weights + torch.where(moving, total, 0.0).cpu()
-            self._last = prediction, moving
+            rows = moving.nonzero()[:, 0]
+            self.log_weights[rows.cpu()] += self.constraint.log_total(prediction, rows).cpu()
+            self._last = prediction, rows
             mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
             if mass is not None:
                 self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
@@ -92,15 +92,14 @@ class Weighed(Constraint):
         """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`; None where nothing moved."""
         if self._last is None:
             return None
-        prediction, moving = self._last
+        prediction, rows = self._last
         self._last = None
-        filtered, scale = self._ahead(prediction, moving, tokens, sigma_next)
-        after = filtered.log_total() - scale
-        self.log_weights = self.log_weights - torch.where(moving, after, 0.0).cpu()
-        return Ahead(filtered, moving)
+        filtered, scale = self._ahead(prediction, rows, tokens, sigma_next)
+        self.log_weights[rows.cpu()] -= (filtered.log_total() - scale[rows]).cpu()
+        return Ahead(filtered, rows)
 
     def _ahead(
-        self, prediction: Prediction, moving: Tensor, tokens: Tensor, sigma_next: float
+        self, prediction: Prediction, rows: Tensor, tokens: Tensor, sigma_next: float
     ) -> tuple[Filtered, Tensor]:
         """∏ p̃_i · 1[accepted], and log ∏ Σ p̃_i as it stands before it is normalised: `[B]`."""
         whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
@@ -108,7 +107,8 @@ class Weighed(Constraint):
         if process.reveals_noise:  # p̃ is p, with what has been revealed
             place = (process, tokens, prediction.sigma, prediction.frozen)
             ahead = DenoiserPrediction(*place, log_p=prediction.log_denoiser, calls=lambda: prediction.calls)
-            return self.constraint.filter(ahead, moving), whole
+            return self.constraint.filter(ahead, None, rows), whole
+        moving = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device).index_fill(0, rows, True)
         open_ = process.active(prediction.tokens) & moving[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
@@ -122,7 +122,7 @@ class Weighed(Constraint):
         tilt = process.content(later).log() - process.content(now).log()
         log_p = prediction.log_denoiser(where).double() + tilt
         whole.index_add_(0, where[0], log_p.logsumexp(-1))
-        return self.constraint.filter(prediction, moving, Tilt(where, tilt)), whole
+        return self.constraint.filter(prediction, Tilt(where, tilt), rows), whole
 
 
 __all__ = ["Weighed"]

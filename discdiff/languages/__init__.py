@@ -1,5 +1,6 @@
 """Regular languages over tokens: automata, expressions, counting. NumPy only; constraints run them."""
 
+from discdiff.languages.concatenation import concatenated
 from discdiff.languages.counting import avoids, contains, count, longest_run, share, span_of_lengths, total, window
 from discdiff.languages.expression import (
     EMPTY,
@@ -13,11 +14,14 @@ from discdiff.languages.expression import (
     one_of,
     word,
 )
-from discdiff.languages.language import Language, anything, nothing
+from discdiff.languages.language import DEAD, Language, anything, check_size, nothing
 from discdiff.languages.regex import regex
+from discdiff.languages.utf8 import Atoms
 
 __all__ = [
+    "DEAD",
     "EMPTY",
+    "Atoms",
     "Choice",
     "Expression",
     "Language",
@@ -27,7 +31,9 @@ __all__ = [
     "alternatives",
     "anything",
     "avoids",
+    "check_size",
     "compile_expression",
+    "concatenated",
     "contains",
     "count",
     "longest_run",

@@ -196,25 +196,16 @@ class Language:
 
         A token of several characters is accepted where the automaton of characters can walk along it. An empty word is
         never allowed: it would say nothing.
+
+        Raises:
+            IncompatibleError: the words fall into too many classes for the limits of size.
         """
-        sizes = np.array([len(word) for word in words])
-        order = np.argsort(-sizes, kind="stable")
-        letters = np.zeros((len(words), int(sizes.max(initial=0))), dtype=np.int64)
-        for row, word in enumerate(words):
-            letters[row, : len(word)] = word
-        letters = self.classes[letters[order]].astype(np.int64) if letters.size else letters
-        # The dead state is a row of its own, so that walks need no test.
-        table = np.concatenate([self.table, np.full((1, self.num_classes), DEAD, dtype=np.int32)])
-        ends = np.full((self.num_states, len(words)), 0, dtype=np.int32)
-        ends[:] = np.arange(self.num_states)[:, None]
-        for column in range(letters.shape[1]):
-            count = int((sizes > column).sum())
-            ends[:, :count] = table[ends[:, :count], letters[:count, column]]
-        ends[:, int((sizes > 0).sum()) :] = DEAD
-        unsorted = np.empty_like(ends)
-        unsorted[:, order] = ends
-        columns, of_word = merge_columns(unsorted, np.arange(len(words), dtype=np.int32))
-        return Language.of(columns, self.accepting, of_word)
+        from discdiff.languages.spelled import walk
+
+        columns, of_word = walk(self.table, self.classes, words)
+        # Where every letter is a word too, states that letters tell apart stay apart: no need to look again.
+        single = {int(self.classes[word[0]]) for word in words if len(word) == 1}
+        return Language.of(columns.T, self.accepting, of_word, shrink=len(single) < self.num_classes)
 
     def ended(self) -> Language:
         """Sequences of the language, each followed by any number of end tokens: one more token, the last of V + 1."""

@@ -23,6 +23,7 @@ _IRREGULAR = {
     "(?P=": "a back-reference",
     "(?>": "an atomic group",
     "(?(": "a conditional group",
+    **{f"(?{flag}": "a flag here" for flag in "aimsxuL"},
 }
 _MOST = 10_000
 _DEEPEST = 100
@@ -31,8 +32,9 @@ _DEEPEST = 100
 def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
     r"""The expression of a pattern, which must match a sequence as a whole.
 
-    Literals, `.`, `[a-z]`, `[^a-z]`, `\d \w \s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and
-    `$` at the ends say nothing more. A dot stands for any character but a line break.
+    Literals, `.`, `[a-z]`, `[^a-z]`, `\d \w \s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and `$`
+    at the ends say nothing more. A dot stands for any character but a line break. `\d`, `\w` and `\s` are those of
+    Unicode, or of ASCII after `(?a)` at the pattern's begin.
 
     Args:
         pattern: such as `[A-Z][a-z]+ \d{4}`.
@@ -47,7 +49,7 @@ def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
 
 class _Parser:
     def __init__(self, pattern: str, alphabet: Sequence[str]) -> None:
-        self.pattern, self.at, self.depth = pattern, 0, 0
+        self.pattern, self.at, self.depth, self.ascii = pattern, 0, 0, False
         self.alphabet = alphabet
         self.place = {character: token for token, character in enumerate(alphabet)}
 
@@ -64,6 +66,8 @@ class _Parser:
         return self.pattern[self.at - 1]
 
     def whole(self) -> Expression:
+        if self.pattern.startswith("(?a)"):
+            self.ascii, self.at = True, 4
         if self.peek() == "^":
             self.take()
         found = self.choice()
@@ -195,7 +199,8 @@ class _Parser:
         character = self.take()
         if character.lower() in _SHORT:
             rule, wanted = _SHORT[character.lower()], character.islower()
-            found = {token for token, c in enumerate(self.alphabet) if rule(c) == wanted}
+            known = str.isascii if self.ascii else bool
+            found = {token for token, c in enumerate(self.alphabet) if (rule(c) and known(c)) == wanted}
             if not found:
                 raise self.fault(f"no character of the alphabet is \\{character}", here)
             return found

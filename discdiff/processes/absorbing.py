@@ -50,8 +50,11 @@ class Absorbing(RankOne):
         return -torch.log(torch.expm1(sigma) * self.vocab_size)[..., None]
 
     def restrict(self, logits: Tensor, x: Tensor) -> Tensor:
+        masked = x == self.mask_id
+        if bool(masked.all()):  # as where a step reads what it may reveal: no pass over the vocabulary
+            return logits
         carried = torch.full_like(logits, -torch.inf).scatter(-1, x.clamp(max=self.vocab_size - 1)[..., None], 0.0)
-        return torch.where((x == self.mask_id)[..., None], logits, carried)
+        return torch.where(masked[..., None], logits, carried)
 
     # ---- fast forms, each equal to the generic one -------------------------------------------------------------------
     def may_move(self, x: Tensor, sigma: Tensor, sigma_next: Tensor, u: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TextIO
 from discdiff.constraints import Constraint
 from discdiff.domain import MASK_SYMBOL, Domain, Record
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffWarning
+from discdiff.rules import Rule
 from domains.text.tokenizers import BytePairs, Characters, Given, Tokenizer, check_size, load
 
 SAVED = "saved"
@@ -119,6 +120,13 @@ class Text(Domain):
         from domains.text.template import read_template
 
         return read_template(text, self.tokenizer)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """regex, require, forbid, choices, words, json, length, characters."""
+        from domains.text.rules import rules_of
+
+        return rules_of(lambda: self.tokenizer)
 
     def invalid(self, sequence: str) -> str | None:
         """Text is valid if it decodes: U+FFFD stands where sampled bytes were no UTF-8."""

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 
 from discdiff.constraints import Constraint
-from discdiff.errors import UnknownTokenError
+from discdiff.errors import TemplateError, UnknownTokenError
+from discdiff.languages import Expression, Language, alternatives
 from domains.templates import Cursor, Position, constraint
+from domains.text.patterns import pattern_language
 from domains.text.tokenizers import Tokenizer
 
-_HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=\]])")
+_HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=/\]])")
 
 
 def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
     r"""The constraint of a text with holes.
 
     - `[MASK]` is one token that the model writes, `[MASK:3]` three, `[MASK:3-8]` three to eight.
-    - `[MASK=he|she]` is one token out of these.
+    - `[MASK=he|she]` is one of these, each cut into tokens as the tokenizer would.
+    - `[MASK/\d{4}/]` is what a regular expression matches, in whatever tokens.
     - `\[MASK]` is the six characters, and `\\[MASK]` a backslash before a hole.
     - All else is given as it stands, white space too.
 
-    Holes count tokens. With byte-level BPE a token begins with the space before its word, so one space just before a
+    Numbers count tokens. With byte-level BPE a token begins with the space before its word, so one space just before a
     hole belongs to the hole. The pieces between holes are encoded separately: a hole begins and ends where tokens do.
 
     Raises:
@@ -47,6 +50,8 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
             raise cursor.fault("'[' is never closed", start, "add ']'")
         elif match["rest"] == ":":
             positions += cursor.repeat(None, "]")
+        elif match["rest"] == "/":
+            positions.append(_matched(cursor, tokenizer, " " if space else ""))
         else:
             positions.append(_choices(cursor, tokenizer, " " if space else ""))
         pending, began = "", cursor.at
@@ -61,19 +66,30 @@ def _given(cursor: Cursor, text: str, began: int, tokenizer: Tokenizer) -> list[
         raise cursor.fault(error.message, began + (error.column or 1) - 1, error.remedy) from error
 
 
-def _choices(cursor: Cursor, tokenizer: Tokenizer, before: str) -> frozenset[int]:
+def _choices(cursor: Cursor, tokenizer: Tokenizer, before: str) -> frozenset[int] | Expression:
     column, inside = cursor.enclosed("]")
-    found = set()
+    found = []
     for choice in inside.split("|"):
         if not choice:
             raise cursor.fault("an empty choice", column, "words between bars, as in [MASK=he|she]")
         try:
-            tokens = tokenizer.encode(before + choice)
+            found.append(tokenizer.encode(before + choice))
         except UnknownTokenError as error:
-            raise cursor.fault(error.message, column, error.remedy) from error
-        if len(tokens) != 1:
-            cut = " ".join(repr(tokenizer.symbol(token)) for token in tokens)
-            raise cursor.fault(f"{before + choice!r} is {len(tokens)} tokens ({cut})", column, "a choice is one token")
-        found.add(tokens[0])
+            at = column - len(before) + (error.column or len(before) + 1) - 1
+            raise cursor.fault(error.message, at, error.remedy) from error
         column += len(choice) + 1
-    return frozenset(found)
+    if all(len(tokens) == 1 for tokens in found):
+        return frozenset(tokens[0] for tokens in found)
+    return alternatives(found)
+
+
+def _matched(cursor: Cursor, tokenizer: Tokenizer, before: str) -> Language:
+    column = cursor.at + 1
+    end = cursor.template.find("/]", column)
+    if end < 0:
+        raise cursor.fault("the regular expression is never closed", cursor.at, "add '/]'")
+    cursor.at = end + 2
+    try:
+        return pattern_language(tokenizer, cursor.template[column:end], before)
+    except TemplateError as error:
+        raise cursor.fault(error.message, column + (error.column or 0), error.remedy) from error

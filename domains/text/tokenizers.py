@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discdiff.errors import CheckpointError, ConfigError, DataError, DiscdiffError, UnknownTokenError
+from discdiff.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DiscdiffError,
+    IncompatibleError,
+    UnknownTokenError,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Pieces
@@ -26,10 +33,12 @@ class Tokenizer(ABC):
     Attributes:
         size: V.
         spaced: whether tokens carry the space before a word, as those of byte-level BPE do.
+        letters: the characters, where each token is one; else None.
     """
 
     size: int
     spaced: bool = False
+    letters: Sequence[str] | None = None
 
     @abstractmethod
     def encode(self, text: str, *, record: object | None = None) -> list[int]:
@@ -51,6 +60,19 @@ class Tokenizer(ABC):
     def built(self) -> Pieces:
         """The tokenizer in the Hugging Face `tokenizers` format."""
 
+    def spelled(self) -> Sequence[bytes]:
+        """The bytes of each token, which may be parts of characters; a token that no text has is empty.
+
+        Raises:
+            IncompatibleError: the text of tokens is not that of each one after the other.
+        """
+        raise IncompatibleError(
+            "Pattern of a text",
+            got="a tokenizer whose tokens are neither characters nor bytes",
+            expected="a tokenizer of characters, or byte-level BPE",
+            remedy="Use a template, or the rule 'length'; patterns over words need one of these tokenizers.",
+        )
+
     def known(self, tokens: Sequence[int]) -> None:
         """Refuse numbers that are no token."""
         if wrong := [token for token in tokens if not 0 <= token < self.size]:
@@ -65,7 +87,7 @@ class Characters(Tokenizer):
     """
 
     def __init__(self, characters: Sequence[str]) -> None:
-        self.characters = list(characters)
+        self.characters = self.letters = list(characters)
         self._ids = {character: i for i, character in enumerate(self.characters)}
         self.size = len(self.characters)
 
@@ -186,6 +208,9 @@ class BytePairs(Tokenizer):
     def built(self) -> Pieces:
         return self._pieces
 
+    def spelled(self) -> Sequence[bytes]:
+        return self._bytes
+
 
 class Given(Tokenizer):
     """Any `tokenizer.json`. Its special tokens are content here, and nobody's text becomes one of them.
@@ -250,6 +275,19 @@ class Given(Tokenizer):
 
     def built(self) -> Pieces:
         return self._pieces
+
+    def spelled(self) -> Sequence[bytes]:
+        """As of byte-level BPE; special tokens stand for no text."""
+        byte_of = _byte_of_character()
+        names = self._pieces.get_vocab(with_added_tokens=False)
+        if type(self._pieces.decoder).__name__ != "ByteLevel" or not set(byte_of).issuperset("".join(names)):
+            return super().spelled()
+        added = {token.content for token in self._pieces.get_added_tokens_decoder().values()}
+        found = [b""] * self.size
+        for name, token in names.items():
+            if name not in added:
+                found[token] = bytes(byte_of[character] for character in name)
+        return found
 
 
 def load(path: Path) -> Tokenizer:

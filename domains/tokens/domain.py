@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from discdiff.constraints import Constraint
 from discdiff.domain import MASK_SYMBOL, Domain, Record
 from discdiff.errors import CheckpointError, ConfigError, DataError, DiscdiffError, UnknownTokenError
+from discdiff.rules import Rule
 
 _SEPARATORS = re.compile(r"[\s,;]+")
 
@@ -18,8 +19,8 @@ _SEPARATORS = re.compile(r"[\s,;]+")
 class Tokens(Domain):
     """Sequences of integers 0 .. V − 1, written as numbers with spaces or commas between them.
 
-    Templates are lists with gaps: `[5, 3, ?, ?{4}, 1|2|7]`. `?` (or `_`) is any token, `1|2|7` one of these, `{4}`
-    repeats what stands before it; brackets and commas may be left out.
+    Templates are lists with gaps: `[5, 3, ?, ?{4}, ?{2-6}, 1|2|7]`. `?` (or `_`) is any token, `1|2|7` one of these,
+    `{4}` and `{2-6}` repeat what stands before them; brackets and commas may be left out.
 
     >>> tokens = Tokens(vocab_size=10)
     >>> tokens.encode("5, 3, 9"), tokens.decode([5, 3, 9])
@@ -143,6 +144,13 @@ class Tokens(Domain):
         from domains.tokens.templates import read_template
 
         return read_template(text, self.vocab_size)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """require, forbid, regex, count, length."""
+        from domains.tokens.rules import rules_of
+
+        return rules_of(lambda: self.vocab_size)
 
     def invalid(self, sequence: str) -> str | None:
         try:

@@ -16,6 +16,15 @@ def read_template(text: str, vocab_size: int) -> Constraint:
     Raises:
         TemplateError: with a caret under the fault.
     """
+    return constraint(read_positions(text, vocab_size), vocab_size, template=text)
+
+
+def read_positions(text: str, vocab_size: int) -> list[Position]:
+    """The tokens allowed at each position of a list, or gaps.
+
+    Raises:
+        TemplateError: with a caret under the fault.
+    """
     cursor = Cursor(text, blanks=" \t\r\n,")
     cursor.skip()
     bracket = cursor.at if cursor.peek() == "[" else None
@@ -46,7 +55,20 @@ def read_template(text: str, vocab_size: int) -> Constraint:
             repeatable = True
     if bracket is not None and not closed:
         raise cursor.fault("'[' is never closed", bracket, "add ']'")
-    return constraint(positions, vocab_size, template=text)
+    return positions
+
+
+def read_choice(text: str, vocab_size: int) -> frozenset[int]:
+    """Numbers with bars between them and nothing else.
+
+    Raises:
+        TemplateError: with a caret under the fault.
+    """
+    cursor = Cursor(text, blanks=" \t\r\n")
+    found = _choice(cursor, vocab_size)
+    if cursor.skip():
+        raise cursor.fault(f"expected the end, got {cursor.peek()!r}", remedy="write one token, or 1|2 for a choice")
+    return found
 
 
 def _choice(cursor: Cursor, vocab_size: int) -> frozenset[int]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from discdiff.constraints import Allowed, Clamp
+from discdiff.constraints import Allowed, Automaton, Clamp
 from discdiff.domain import Record
 from discdiff.errors import DataError, TemplateError
 from domains.text import Text, shipped_text
@@ -149,18 +149,59 @@ def test_choices(bpe: Text, characters: Text) -> None:
     assert constraint.table[0, position].nonzero()[:, 0].tolist() == sorted(bpe.encode(" is") + bpe.encode(" a"))
 
 
+def test_choices_of_several_tokens(bpe: Text, characters: Text) -> None:
+    """Each choice is cut as the tokenizer cuts it, with the space before it."""
+    for domain in (bpe, characters):
+        found = domain.template("this [MASK=is not|a] it")
+        assert isinstance(found, Automaton)
+        space = "" if domain is characters else " "
+        before = domain.encode("this") if space else domain.encode("this ")
+        words = [domain.encode(space + word) for word in ("is not", "a")]
+        assert len(words[0]) > 1
+        sizes = sorted(len(before) + len(word) + len(domain.encode(" it")) for word in words)
+        assert found.possible_lengths(40).tolist() == sizes
+        for word in words:
+            assert found.language.accepts([*before, *word, *domain.encode(" it")])
+        assert not found.language.accepts([*before, *words[0], *words[1], *domain.encode(" it")])
+
+
+def test_holes_of_several_lengths(bpe: Text) -> None:
+    found = bpe.template("the [MASK:2-4].")
+    assert isinstance(found, Automaton)
+    ends = len(bpe.encode("the")) + len(bpe.encode("."))
+    assert found.possible_lengths(20).tolist() == [ends + 2, ends + 3, ends + 4]
+
+
+def test_holes_with_a_pattern(bpe: Text, characters: Text) -> None:
+    """What the pattern matches, in any tokens, and just what is given around it."""
+    for domain in (bpe, characters):
+        found = domain.template(r"in [MASK/(?a)\d{1,2}|two/] or [MASK/[a-c]+x?/]!")
+        assert isinstance(found, Automaton)
+        for text, expected in [
+            ("in 12 or abcx!", True), ("in two or a!", True), ("in 1 or x!", False), ("in 123 or a!", False),
+            ("in 12 or abx", False), ("in12 or ab!", False), ("in  12 or ab!", False), ("in two two or a!", False),
+        ]:  # fmt: skip
+            assert found.language.accepts(domain.encode(text)) == expected, text
+        cut = [domain.encode("in"), *map(domain.encode, " 12"), domain.encode(" or"), *map(domain.encode, " abc!")]
+        assert found.language.accepts([token for part in cut for token in part])
+
+
 @pytest.mark.parametrize(
     ("template", "column", "part"),
     [
         ("", 0, "empty"),
-        ("a [MASK:3-2]", 8, "the range 3-2 runs backwards"),
+        ("a [MASK:3-2]", 8, "the range 3-2 runs backwards (from 2 to 3?)"),
+        ("a [MASK/[b/]", 8, "'[' is never closed"),
+        ("a [MASK/b{3,1}/]", 9, "the range 3 to 1 runs backwards"),
+        ("a [MASK/é/]", 8, "'é' is not in the alphabet"),
+        ("a [MASK/b]", 7, "the regular expression is never closed"),
         ("a [MASK:0]", 8, "gap of 0"),
         ("a [MASK:-1]", 8, "negative"),
         ("a [MASK:x]", 8, "number of positions"),
         ("a [MASK:3", 2, "never closed"),
         ("a [MASK=a||b]", 10, "empty choice"),
-        ("a [MASK=a|bc]", 10, "'bc' is 2 tokens"),
         ("a [MASK=a|é]", 10, "'é'"),
+        ("a [MASK=a|bcé]", 12, "'é'"),
         ("a [MASK] é", 9, "'é'"),
         ("é[MASK]", 0, "'é'"),
     ],

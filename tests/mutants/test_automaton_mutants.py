@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discdiff.constraints import filtered, trellis
 from discdiff.constraints.automaton import Automaton
+from discdiff.constraints.class_sums import Classes
 from discdiff.constraints.filtered import Filtered
 from discdiff.constraints.trellis import Trellis, Ways
 from discdiff.languages import Language
@@ -50,25 +51,12 @@ def test_draw_from_filtered_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_class_weights_not_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class weighs as much as its likeliest token."""
-    monkeypatch.setattr(
-        Filtered,
-        "weights",
-        property(
-            lambda self: torch.stack(
-                [
-                    self._log_p(
-                        (torch.arange(len(self.own)).repeat_interleave(4), torch.arange(4).repeat(len(self.own)))
-                    )
-                    .exp()
-                    .masked_fill(self.classes != c, 0)
-                    .amax(-1)
-                    .reshape(-1, 4)
-                    for c in range(self.trellis.language.num_classes)
-                ],
-                -1,
-            ).permute(1, 2, 0)
-        ),
-    )
+
+    def likeliest(self: Classes, values: Tensor) -> Tensor:
+        index = self.of_token[self.tokens].expand(values.shape)
+        return values.new_zeros(len(values), self.count).scatter_reduce(1, index, values, "amax")
+
+    monkeypatch.setattr(Classes, "sums", likeliest)
     law = automata.SURE * 0 + [0.2, 0.4, 0.4]
     language = automata.count({0}, 1, 2, automata.V)
     found = automata.drawn_law(Automaton(language), law, torch.float64)
@@ -84,7 +72,10 @@ def test_floor_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_floats_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that lose their digits are not done again."""
-    monkeypatch.setattr(trellis, "TINY", -1.0)
+    for dtype in trellis.TINY:
+        monkeypatch.setitem(trellis.TINY, dtype, -1.0)
+        monkeypatch.setitem(filtered.SMALLEST, dtype, -1.0)
+    monkeypatch.setattr(filtered.Filtered, "_checked", lambda self, ways, rounded: ways)
     with pytest.raises(FAILS):
         automata.test_near_certain_models(torch.float32)
 
