@@ -144,7 +144,7 @@ def test_allowed_sets_follow_the_enumerated_law(process: str, sampler: str) -> N
     ],
 )
 def test_constraints_always_hold(process: str, parameterization: str, name: str, constraint: str) -> None:
-    """10,000 draws (2,000 by an automaton) of 4 tokens, few steps, a wrong network: all satisfy the constraint, and vary where it is free."""
+    """10,000 draws of 4 tokens (2,000 by an automaton), a wrong network: all satisfy it, and vary where it is free."""
     toy = TOYS["dense2x4"]
     model = build(process, parameterization, toy=toy, network=lambda t, s: Tabulated(Wrong(t, s), t.length))
     made = SAMPLERS[name].make()
