@@ -51,7 +51,7 @@ def coding(value: str, letters: str) -> Language:
     parts = _residues(protein.removesuffix("*"), table, letters, any_start=_any_start(options.get("start", "M")))
     if stop:
         parts.append(_one_of(sorted(table.stop_codons), letters))
-    around = [one_of(letters.index(base) for base in "ACGT") for _ in range(2)]
+    around = [one_of([letters.index(base) for base in "ACGT"]) for _ in range(2)]
     before, after = (_free(options.get(name, "0"), name) for name in ("before", "after"))
     whole_ = [around[0].repeated(*before), *parts, around[1].repeated(*after)]
     return compile_expression(Sequential(tuple(whole_)), len(letters), what="codes")
@@ -97,9 +97,8 @@ def _table(name: str) -> Any:
     if number not in tables:
         near = nearest(name.replace("_", " "), names)
         hint = f" Did you mean {near[0].replace(' ', '_')}?" if near else ""
-        raise ConfigError(
-            f"codes: no genetic code {name!r}; Biopython has {', '.join(map(str, sorted(tables)))}, and their names.{hint}"
-        )
+        numbers = ", ".join(map(str, sorted(tables)))
+        raise ConfigError(f"codes: no genetic code {name!r}; Biopython has {numbers}, and their names.{hint}")
     return tables[number]
 
 

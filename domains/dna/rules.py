@@ -154,7 +154,7 @@ def _check_window(width: int, every: int | None, least: int, most: int, value: s
             f"gc_window {value}",
             got=f"an automaton that remembers {histories:,} different windows",
             expected=f"at most {MOST_HISTORIES:,}",
-            remedy=f"Look at windows {step} bases apart, {width}/{step}:..., at windows of 12, or ask for a narrower band.",
+            remedy=f"Look at windows {step} bases apart, {width}/{step}:..., at windows of 12, or narrow the band.",
         )
 
 
