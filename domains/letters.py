@@ -222,16 +222,20 @@ class Letters(Domain):
 
     # ---- what users know and want to know ---------------------------------------------------------------------------
     def template(self, text: str) -> Constraint:
+        return self.templates.read(text)
+
+    @property
+    def templates(self) -> LetterTemplates:
+        """The template language over this alphabet."""
         known = {letter: [token] for token, letter in enumerate(self.alphabet.letters)}
         several = {code: [known[c][0] for c in meant] for code, meant in {**self.codes, **self.aliases}.items()}
-        language = LetterTemplates(
+        return LetterTemplates(
             known | several | {"_": range(self.vocab_size)},
             self.vocab_size,
             kind=self.unit,
             blanks="".join(b for b in self.blanks if b not in self.alphabet.letters),
             prosite=self.prosite,
         )
-        return language.read(text)
 
     def invalid(self, sequence: str) -> str | None:
         text = self.normalized(sequence)

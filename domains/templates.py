@@ -22,6 +22,7 @@ from discdiff.languages import Expression, Language, Sequential, compile_express
 LONGEST = 10_000_000
 _WHITE = " \t\r\n"
 _NUMBERS = re.compile(r"\s*(\d{1,9})\s*(?:(-)\s*(\d{1,9})?\s*)?", re.ASCII)
+_LAST = re.compile(r"\[([^\]>]*[^\]>\s][^\]>]*)(>\s*\])[\s>.]*$")
 _RANGE = re.compile(r"\s*(\d*)\s*(-|,|\.\.|:)?\s*(\d*)\s*", re.ASCII)
 
 
@@ -36,6 +37,23 @@ class Gap:
 
 Position = Collection[int] | None | Gap | Expression | Language
 """One position, or a part of the sequence that may have several lengths."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a template says: of a whole sequence, or of a part of one.
+
+    Attributes:
+        positions: for each position the tokens allowed there, or a gap.
+        starts: whether it says that the sequence starts here (`<`).
+        ends: whether it says that the sequence ends here (`>`).
+        or_end: whether the sequence may end before the last position (`[G>]`), which is a gap of 0 to 1 then.
+    """
+
+    positions: list[Position]
+    starts: bool = False
+    ends: bool = False
+    or_end: bool = False
 
 
 def constraint(positions: Sequence[Position], vocab_size: int, *, template: str = "") -> Constraint:
@@ -216,8 +234,8 @@ class LetterTemplates:
     """The template language of alphabets of letters: one set of tokens a position.
 
     `N` a code; `[ACG]` one of these, `[^ACG]` none of these; `N{20}` an item repeated, `N{4-8}` four to eight times.
-    With `prosite` also `x(3)` for `x{3}`, `{P}` for "not P", and `<`, `>` and a final `.`, which say nothing more in a
-    template of a whole sequence.
+    With `prosite` also `x(3)` for `x{3}`, `x(2,4)`, `{P}` for "not P", a last `[G>]` for "G, or the end before it", and
+    `<`, `>` and a final `.`, which say nothing more in a template of a whole sequence.
 
     Args:
         codes: tokens that each upper-case code stands for; case does not matter in a template.
@@ -239,16 +257,17 @@ class LetterTemplates:
         Raises:
             TemplateError: with a caret under the fault.
         """
-        return constraint(self.positions(template), self.vocab_size, template=template)
+        return constraint(self.pattern(template).positions, self.vocab_size, template=template)
 
-    def positions(self, template: str) -> list[Position]:
-        """The tokens allowed at each position, or gaps.
+    def pattern(self, template: str) -> Pattern:
+        """The tokens allowed at each position, or gaps, and what is said of the sequence's ends.
 
         Raises:
             TemplateError: with a caret under the fault.
         """
         cursor = Cursor(template, blanks=self.blanks)
         result: list[Position] = []
+        said: set[str] = set()
         repeatable = False
         while cursor.skip():
             here = cursor.at
@@ -260,11 +279,16 @@ class LetterTemplates:
                     raise cursor.fault("the template is too long", here, f"at most {LONGEST:,} positions")
                 repeatable = False  # N{2}{3} says nothing clear
             elif self.prosite and _anchor(cursor):
-                cursor.take()
+                said.add(cursor.take())
+            elif self.prosite and (or_end := _LAST.match(template, here)):
+                result.append(Gap(self._members(cursor, here + 1, or_end[1]), 0, 1))
+                cursor.at = or_end.end(2)
+                said.add("or end")
+                repeatable = False
             else:
                 result.append(self._item(cursor))
                 repeatable = True
-        return result
+        return Pattern(result, "<" in said, ">" in said, "or end" in said)
 
     def _repeats(self, cursor: Cursor) -> str | None:
         """The bracket that closes a number here, or None where none begins."""

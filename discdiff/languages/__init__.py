@@ -1,7 +1,19 @@
 """Regular languages over tokens: automata, expressions, counting. NumPy only; constraints run them."""
 
 from discdiff.languages.concatenation import concatenated
-from discdiff.languages.counting import avoids, contains, count, longest_run, share, span_of_lengths, total, window
+from discdiff.languages.counting import (
+    avoids,
+    contains,
+    count,
+    longest_run,
+    occurs,
+    share,
+    share_among,
+    span_of_lengths,
+    total,
+    whole_numbers,
+    window,
+)
 from discdiff.languages.expression import (
     EMPTY,
     Choice,
@@ -38,11 +50,14 @@ __all__ = [
     "count",
     "longest_run",
     "nothing",
+    "occurs",
     "one_of",
     "regex",
     "share",
+    "share_among",
     "span_of_lengths",
     "total",
+    "whole_numbers",
     "window",
     "word",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, Language, check_size
+from discdiff.languages.expression import Expression, compile_expression, one_of
+from discdiff.languages.language import DEAD, MAX_STATES, Language, check_size
 
 
 def _classes_of(sets: Sequence[Collection[int]], vocab_size: int) -> np.ndarray:
@@ -78,6 +79,30 @@ def avoids(words: Sequence[Word], vocab_size: int) -> Language:
     return Language.of(table, ~ended, classes)
 
 
+def occurs(
+    expression: Expression, vocab_size: int, *, starts: bool = False, ends: bool = False, what: str = "pattern"
+) -> Language:
+    """Sequences of which some part matches an expression.
+
+    Args:
+        expression: what the part may be.
+        vocab_size: V.
+        starts: only a part at the start counts.
+        ends: only a part at the end counts.
+        what: its name, for messages.
+
+    Raises:
+        IncompatibleError: more states than the limit: a pattern with wide gaps must remember every place where it may
+            have begun.
+    """
+    before = one_of(range(vocab_size)).repeated(0, None)
+    language = compile_expression(expression if starts else before + expression, vocab_size, what=what)
+    if ends:
+        return language
+    table = np.where(language.accepting[:, None], np.arange(language.num_states)[:, None], language.table)
+    return Language.of(table, language.accepting, language.classes)
+
+
 def _not_empty(words: Sequence[Word]) -> None:
     if not words or not all(len(word) for word in words):
         raise IncompatibleError(
@@ -127,8 +152,12 @@ def count(tokens: Collection[int], low: int, high: int | None, vocab_size: int) 
     return Language.of(table, [n >= low for n in range(top + 1)], _classes_of([tokens], vocab_size))
 
 
-def share(tokens: Collection[int], low: float, high: float, length: int, vocab_size: int) -> Language:
-    """Sequences of exactly `length` tokens of which a share between `low` and `high` is of a set (GC content)."""
+def whole_numbers(low: float, high: float, length: int) -> tuple[int, int]:
+    """The smallest and largest count that are shares between `low` and `high` of `length` tokens.
+
+    Raises:
+        IncompatibleError: no band of shares, or one that holds no whole number of tokens.
+    """
     if not 0 <= low <= high <= 1:
         raise IncompatibleError(
             "share", got=f"{low} to {high}", expected="0 <= low <= high <= 1", remedy="Shares are fractions of 1."
@@ -137,23 +166,64 @@ def share(tokens: Collection[int], low: float, high: float, length: int, vocab_s
     if least > most:
         raise IncompatibleError(
             "share",
-            got=f"{low} to {high} of {length} tokens",
+            got=f"{low:g} to {high:g} of {length} tokens",
             expected="a band that holds a whole number of tokens",
-            remedy=f"{(least - 1) / length:.3f} and {least / length:.3f} are the nearest shares.",
+            remedy=f"{most / length:.3f} and {least / length:.3f} are the nearest shares.",
         )
+    return least, most
+
+
+def share(tokens: Collection[int], low: float, high: float, length: int, vocab_size: int) -> Language:
+    """Sequences of exactly `length` tokens of which a share between `low` and `high` is of a set (GC content)."""
+    least, most = whole_numbers(low, high, length)
     return count(tokens, least, most, vocab_size) & span_of_lengths(length, length, vocab_size)
 
 
-def window(tokens: Collection[int], width: int, low: int, high: int, vocab_size: int) -> Language:
+def share_among(
+    tokens: Collection[int], low: float, high: float, shortest: int, longest: int, vocab_size: int
+) -> Language:
+    """Sequences of `shortest` to `longest` tokens of which a share between `low` and `high` is of a set.
+
+    The automaton counts both the tokens and those of the set, up to `longest`² / 2 states; lengths at which no whole
+    number lies in the band are not in the language.
+    """
+    if shortest == longest:
+        return share(tokens, low, high, longest, vocab_size)
+    _bounds("lengths", shortest, longest)
+    if (states := (longest + 1) * (longest + 2) // 2) > MAX_STATES:
+        raise IncompatibleError(
+            "share",
+            got=f"lengths up to {longest}, an automaton of {states:,} states",
+            expected=f"at most {MAX_STATES:,} states",
+            remedy="Ask for one length; the share of a sequence of known length needs only a count.",
+        )
+
+    def step(state: Any, symbol: int) -> object | None:
+        n, seen = state
+        return (n + 1, seen + symbol) if n < longest else None
+
+    def accepts(state: Any) -> bool:
+        n, seen = state
+        return n >= shortest and low * n - 1e-9 <= seen <= high * n + 1e-9
+
+    return Language.explore((0, 0), step, accepts, _classes_of([tokens], vocab_size), what="share")
+
+
+def window(
+    tokens: Collection[int], width: int, low: int, high: int, vocab_size: int, *, every: int | None = None
+) -> Language:
     """Sequences in each of whose windows of `width` tokens `low` to `high` are of a set; shorter ones are free.
 
-    The automaton remembers the last `width` − 1 tokens, of which at most `high` are in the set and `high` ≤ `width`.
+    The automaton remembers the last `width` − 1 tokens; with `every`, a divisor of `width`, only windows that begin at
+    each `every`-th token are looked at, and only the counts between are remembered.
     """
     _bounds("window", low, high)
     if not max(low, 1) <= width:
         raise IncompatibleError(
             "window", got=f"a width of {width}, at least {low}", expected="low <= width, 1 <= width", remedy="Widen it."
         )
+    if every is not None:
+        return _windows_apart(tokens, width, low, high, vocab_size, every)
     mask = (1 << (width - 1)) - 1
 
     def step(state: Any, symbol: int) -> object | None:
@@ -166,6 +236,33 @@ def window(tokens: Collection[int], width: int, low: int, high: int, vocab_size:
 
     classes = _classes_of([tokens], vocab_size)
     return Language.explore((0, 0), step, lambda state: True, classes, what=f"window of {width}")
+
+
+def _windows_apart(tokens: Collection[int], width: int, low: int, high: int, vocab_size: int, every: int) -> Language:
+    if not 1 <= every <= width or width % every:
+        raise IncompatibleError(
+            "window",
+            got=f"windows of {width} at each {every}-th token",
+            expected=f"a divisor of {width}",
+            remedy="Say how far apart windows begin.",
+        )
+    blocks = width // every
+
+    def step(state: Any, symbol: int) -> object | None:
+        """Counts of the whole blocks before (at most `blocks` − 1), tokens and count of the block begun."""
+        before, at, seen = state
+        at, seen = at + 1, seen + symbol
+        if at < every:
+            return before, at, seen
+        counts = (*before, seen)
+        if len(counts) == blocks:
+            if not low <= sum(counts) <= high:
+                return None
+            counts = counts[1:]
+        return counts, 0, 0
+
+    classes = _classes_of([tokens], vocab_size)
+    return Language.explore(((), 0, 0), step, lambda state: True, classes, what=f"window of {width}")
 
 
 def longest_run(sets: Sequence[Collection[int]], longest: int, vocab_size: int) -> Language:
@@ -208,4 +305,17 @@ def _bounds(what: str, low: int, high: int | None) -> None:
         raise IncompatibleError(what, got=f"{low} to {high}", expected="0 <= low <= high", remedy="Swap the numbers.")
 
 
-__all__ = ["Word", "avoids", "contains", "count", "longest_run", "share", "span_of_lengths", "total", "window"]
+__all__ = [
+    "Word",
+    "avoids",
+    "contains",
+    "count",
+    "longest_run",
+    "occurs",
+    "share",
+    "share_among",
+    "span_of_lengths",
+    "total",
+    "whole_numbers",
+    "window",
+]

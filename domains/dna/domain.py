@@ -11,6 +11,8 @@ from domains.letters import Gaps, Letters, OnUnknown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from discdiff.rules import Rule
+
 # Nomenclature of IUPAC-IUB, Nucleic Acids Res. 13:3021 (1985)
 IUPAC = {
     "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
@@ -23,7 +25,7 @@ class DNA(Letters):
     """Sequences of A, C, G and T; the order is that of the tokens.
 
     Templates state one base a position in IUPAC codes: `N{20}TATAWAW N{30} ATG`. `[AC]` is one of these, `[^G]` any
-    but this, `W{7}` seven of these; `_` is N; spaces are ignored and so is case. U is T.
+    but this, `W{7}` seven of these, `N{10-30}` ten to thirty; `_` is N; spaces are ignored and so is case. U is T.
 
     >>> dna = DNA()
     >>> dna.encode("acgt"), dna.decode([3, 2, 1, 0])
@@ -70,6 +72,13 @@ class DNA(Letters):
         if character in "EFILPQJOXZ":
             return "a protein? use the domain 'protein'"
         return super()._remedy(character)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Motifs, enzymes, runs, GC content and coding; see `domains.dna.rules`."""
+        from domains.dna.rules import dna_rules
+
+        return dna_rules(self.templates, self.alphabet.letters)
 
     def rate_matrix(self, name: str, **options: Any) -> Tensor:
         """JC69, K80 (`kappa`), HKY85 (`kappa`, `frequencies`), GTR (`exchangeabilities`, `frequencies`)."""

@@ -11,6 +11,8 @@ from domains.letters import Letters
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from discdiff.rules import Rule
+
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 # IUPAC's codes for several residues; pyrrolysine and selenocysteine by the residue they stand in for
 AMBIGUOUS = {"B": "DN", "J": "IL", "O": "K", "U": "C", "X": AMINO_ACIDS, "Z": "EQ"}
@@ -23,7 +25,8 @@ class Protein(Letters):
     `on_unknown="random"` they stand for D or N, I or L, K, C, any, E or Q.
 
     Templates are PROSITE's patterns for a whole sequence: `M-x(3)-[LIVM]-{P}-G`. `x` is any residue, `[LIVM]` one of
-    these, `{P}` any but this, `x(3)` or `X{3}` three of them; `-` and spaces are ignored, and so is case; `_` is x.
+    these, `{P}` any but this, `x(3)` or `X{3}` three of them, `x(2,4)` two to four, a last `[G>]` G or the end before it;
+    `-` and spaces are ignored, and so is case; `_` is x. Segments with gaps between them are a scaffold for motifs.
     With `gaps="keep"` a `-` is the gap, not a separator.
 
     >>> protein = Protein()
@@ -56,6 +59,13 @@ class Protein(Letters):
         if character == "*":
             return "a stop codon is accepted at the end only; on_unknown='split' cuts there"
         return super()._remedy(character)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """PROSITE patterns, composition, charge; see `domains.protein.rules`."""
+        from domains.protein.rules import protein_rules
+
+        return protein_rules(self.templates, self.alphabet.letters)
 
     def rate_matrix(self, name: str, **options: Any) -> Tensor:
         """Substitution rates of Biopython's scoring matrices ("BLOSUM62", "PAM250", …); see `domains.protein.rates`."""
