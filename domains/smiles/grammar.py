@@ -99,7 +99,8 @@ class Grammar:
         return place.phase == "atom" and not place.depth
 
     def _atom(self, place: Place) -> Place:
-        return place._replace(phase="atom", barred=place.fresh, fresh=0, closed=False)
+        twins = place.twins and place.rings.bit_count() > 1
+        return place._replace(phase="atom", barred=place.fresh, fresh=0, twins=twins, closed=False)
 
     def _digit(self, place: Place, digit: int) -> Place | None:
         if not 1 <= digit <= self.rings or place.phase not in ("atom", "-"):
@@ -116,8 +117,7 @@ class Grammar:
             return None
         rings = place.rings & ~bit
         held = None if place.held and place.held[0] == bit else place.held
-        twins = place.twins and rings.bit_count() > 1
-        return place._replace(phase="atom", rings=rings, twins=twins, held=held, closed=True)
+        return place._replace(phase="atom", rings=rings, held=held, closed=True)
 
     def _open(self, place: Place) -> Place | None:
         if place.phase not in ("atom", ")") or place.depth == self.depth or place.fresh.bit_count() > 1:
@@ -135,7 +135,7 @@ class Grammar:
         depth, held = place.depth - 1, place.held
         fresh = held[0] if held and held[1] == min(depth, _FARTHEST) else 0
         # Its own atom may be farther out still: then the digit stays held, and bars more than it need.
-        left = held if held and depth > held[1] or not fresh else None
+        left = held if (held and depth > held[1]) or not fresh else None
         return place._replace(phase=")", depth=depth, fresh=fresh, held=left, barred=0, closed=False)
 
     def language(self, tokens: Sequence[str]) -> Language:

@@ -50,7 +50,7 @@ class Bracket(NamedTuple):
     """A bracket atom that is spelled in several tokens, as far as it has been read.
 
     Attributes:
-        part: what came last: "[", "isotope", "element", "chirality", "H", "count", "charge", "size".
+        part: what came last: "[", "isotope", "element", "proton", "chirality", "H", "count", "charge", "size".
         digits: of the isotope.
     """
 
@@ -62,10 +62,15 @@ class Bracket(NamedTuple):
         digit = len(text) == 1 and text in "0123456789"
         if self.part in ("[", "isotope"):
             if digit:
-                return Bracket("isotope", self.digits + 1) if self.digits < 3 else None
+                begins = text == "0" and not self.digits
+                return None if begins or self.digits == 3 else Bracket("isotope", self.digits + 1)
+            if text == "H":
+                return Bracket("proton")
             return Bracket("element") if text in ELEMENTS or text in AROMATIC else None
         if text == "]":
             return ATOM
+        if self.part == "proton":  # hydrogen itself: no chirality, no hydrogens
+            return Bracket("size") if text == "+" else None
         place = _PARTS.index(self.part)
         if text in ("@", "@@") and place < _PARTS.index("chirality"):
             return Bracket("chirality")
