@@ -94,7 +94,6 @@ def test_choices(domain: SMILES) -> None:
 @pytest.mark.parametrize(
     ("template", "column", "parts"),
     [
-        ("C{4-8}C", 2, ["ranges", "not supported yet"]),
         ("C{-1}C", 2, ["negative"]),
         ("C{0}C", 2, ["gap of 0"]),
         ("C{x}", 2, ["number of positions"]),
