@@ -26,8 +26,7 @@ class Place(NamedTuple):
         barred: digits that the neighbour before this atom opened, which it must not close.
         fresh: digits that this atom opened; it closes none any more.
         held: the digit that an atom with an open branch opened, and how many branches are open inside it; or none.
-        twins: whether two of the open rings may begin at one atom.
-        closed: whether this atom closed a ring.
+        twins: two digits of open rings that began at one atom, of which another closes one only.
     """
 
     phase: str = "start"
@@ -36,8 +35,7 @@ class Place(NamedTuple):
     barred: int = 0
     fresh: int = 0
     held: tuple[int, int] | None = None
-    twins: bool = False
-    closed: bool = False
+    twins: int = 0
 
 
 class Grammar:
@@ -48,9 +46,10 @@ class Grammar:
     neither empty nor the last thing of a chain. A ring bond's order is not written, but for a single one at its end.
 
     A ring is closed neither on its own atom nor on a neighbour, and no two rings join the same two atoms. What decides
-    that is remembered for a bounded number of atoms, so that some right strings are left out: an atom opens at most
-    two rings; of atoms with an open branch one holds an open ring, and one only; and as long as two rings that began at
-    one atom are open, an atom closes one.
+    that is remembered for a bounded number of atoms, so that some right strings are left out: an atom opens at most two
+    rings, and two only while no other pair that began at one atom is open; of atoms with an open branch one has an open
+    ring, and one only; and where branches within branches end, that ring may stay barred for an atom longer than it
+    need. With depth=4 and rings=4 the language holds 99.2% of held-out ZINC250k and 99.8% of held-out QM9.
 
     Args:
         depth: branches within branches, at most.
@@ -79,15 +78,15 @@ class Grammar:
         if symbol in BONDS:
             if place.phase not in ("atom", ")", "("):
                 return None
-            closes = symbol == "-" and place.phase == "atom" and not place.fresh and not place.closed
-            kept = place if closes else place._replace(barred=0, closed=False)
+            closes = symbol == "-" and place.phase == "atom" and not place.fresh
+            kept = place if closes else place._replace(barred=0)
             return kept._replace(phase="-" if closes else "bond")
         if symbol == "(":
             return self._open(place)
         if symbol == ")":
             return self._close(place)
         if symbol == ".":
-            return place._replace(phase="start", barred=0, fresh=0, closed=False) if self._ends(place) else None
+            return place._replace(phase="start", barred=0, fresh=0) if self._ends(place) else None
         return None
 
     def accepts(self, place: Place) -> bool:
@@ -99,25 +98,24 @@ class Grammar:
         return place.phase == "atom" and not place.depth
 
     def _atom(self, place: Place) -> Place:
-        twins = place.twins and place.rings.bit_count() > 1
-        return place._replace(phase="atom", barred=place.fresh, fresh=0, twins=twins, closed=False)
+        return place._replace(phase="atom", barred=place.fresh, fresh=0)
 
     def _digit(self, place: Place, digit: int) -> Place | None:
         if not 1 <= digit <= self.rings or place.phase not in ("atom", "-"):
             return None
         bit = 1 << digit
         if not place.rings & bit:
-            if place.phase == "-" or place.fresh.bit_count() > 1:
+            if place.phase == "-" or place.fresh.bit_count() > 1 or (place.fresh and place.twins):
                 return None
-            return place._replace(
-                rings=place.rings | bit, fresh=place.fresh | bit, twins=place.twins or place.fresh > 0,
-                barred=0, closed=False,
-            )  # fmt: skip
-        if place.fresh or place.barred & bit or (place.closed and place.twins):
+            twins = place.fresh | bit if place.fresh else place.twins
+            return place._replace(rings=place.rings | bit, fresh=place.fresh | bit, twins=twins, barred=0)
+        if place.fresh or place.barred & bit:
             return None
-        rings = place.rings & ~bit
         held = None if place.held and place.held[0] == bit else place.held
-        return place._replace(phase="atom", rings=rings, held=held, closed=True)
+        barred, twins = place.barred, place.twins
+        if twins & bit:
+            barred, twins = barred | twins & ~bit, 0
+        return place._replace(phase="atom", rings=place.rings & ~bit, held=held, barred=barred, twins=twins)
 
     def _open(self, place: Place) -> Place | None:
         if place.phase not in ("atom", ")") or place.depth == self.depth or place.fresh.bit_count() > 1:
@@ -127,7 +125,7 @@ class Grammar:
             if held and held[0] != place.fresh:
                 return None
             held = (place.fresh, min(place.depth, _FARTHEST))
-        return place._replace(phase="(", depth=place.depth + 1, held=held, barred=0, closed=False)
+        return place._replace(phase="(", depth=place.depth + 1, held=held, barred=0)
 
     def _close(self, place: Place) -> Place | None:
         if place.phase != "atom" or not place.depth:
@@ -136,7 +134,7 @@ class Grammar:
         fresh = held[0] if held and held[1] == min(depth, _FARTHEST) else 0
         # Its own atom may be farther out still: then the digit stays held, and bars more than it need.
         left = held if (held and depth > held[1]) or not fresh else None
-        return place._replace(phase=")", depth=depth, fresh=fresh, held=left, barred=0, closed=False)
+        return place._replace(phase=")", depth=depth, fresh=fresh, held=left, barred=0)
 
     def language(self, tokens: Sequence[str]) -> Language:
         """The language over a vocabulary; tokens that are no part of it are never allowed.
@@ -144,12 +142,12 @@ class Grammar:
         Raises:
             IncompatibleError: caps for which the automaton is over the limits of size.
         """
-        return _language(self.depth, self.rings, tuple(tokens))
+        return _language(type(self), self.depth, self.rings, tuple(tokens))
 
 
 @lru_cache(maxsize=8)
-def _language(depth: int, rings: int, tokens: tuple[str, ...]) -> Language:
-    grammar = Grammar(depth, rings)
+def _language(kind: type[Grammar], depth: int, rings: int, tokens: tuple[str, ...]) -> Language:
+    grammar = kind(depth, rings)
     kinds = [(symbol_of(token), bracket_role(token) if "[" in tokens else None) for token in tokens]
     distinct = list(dict.fromkeys(kinds))
     sample = [tokens[kinds.index(kind)] for kind in distinct]
