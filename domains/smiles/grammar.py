@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ class Place(NamedTuple):
     twins: int = 0
 
 
+@dataclass(frozen=True)
 class Grammar:
     """Strings of atoms, bonds, branches and ring bonds that a parser of SMILES reads.
 
@@ -59,15 +61,17 @@ class Grammar:
         IncompatibleError: caps out of bounds.
     """
 
-    def __init__(self, depth: int, rings: int) -> None:
-        if not (0 <= depth <= DEEPEST and 0 <= rings <= MOST_RINGS):
+    depth: int = DEPTH
+    rings: int = RINGS
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.depth <= DEEPEST and 0 <= self.rings <= MOST_RINGS):
             raise IncompatibleError(
                 "SMILES grammar",
-                got=f"depth {depth}, rings {rings}",
+                got=f"depth={self.depth}, rings={self.rings}",
                 expected=f"0 to {DEEPEST} branches within branches, 0 to {MOST_RINGS} open rings",
-                remedy="depth=4 and rings=4 hold 99 of 100 drug-like molecules.",
+                remedy=f"depth={DEPTH},rings={RINGS} hold 99 of 100 drug-like molecules.",
             )
-        self.depth, self.rings = depth, rings
 
     def step(self, place: Place, symbol: str | int) -> Place | None:
         """The place after one more symbol, or None where nothing that is right can follow."""
@@ -142,12 +146,11 @@ class Grammar:
         Raises:
             IncompatibleError: caps for which the automaton is over the limits of size.
         """
-        return _language(type(self), self.depth, self.rings, tuple(tokens))
+        return _language(self, tuple(tokens))
 
 
 @lru_cache(maxsize=8)
-def _language(kind: type[Grammar], depth: int, rings: int, tokens: tuple[str, ...]) -> Language:
-    grammar = kind(depth, rings)
+def _language(grammar: Grammar, tokens: tuple[str, ...]) -> Language:
     kinds = [(symbol_of(token), bracket_role(token) if "[" in tokens else None) for token in tokens]
     distinct = list(dict.fromkeys(kinds))
     sample = [tokens[kinds.index(kind)] for kind in distinct]
@@ -171,7 +174,7 @@ def _language(kind: type[Grammar], depth: int, rings: int, tokens: tuple[str, ..
         step,
         lambda state: state[1] is None and grammar.accepts(state[0]),
         [distinct.index(kind) for kind in kinds],
-        what=f"SMILES grammar, depth={depth}, rings={rings}",
+        what=f"SMILES grammar, depth={grammar.depth}, rings={grammar.rings}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,8 @@ ATOMS = (
     *"123456",
 )
 
-# The shape in which canonical SMILES are written, as an expression of its own: nothing after a branch's end but a bond,
-# an atom or another branch; no empty branch; bonds before atoms, or one "-" before a digit.
+# The shape in which canonical SMILES are written, as an expression of its own: after a branch's end comes a bond, an
+# atom or another branch; no empty branch; bonds before atoms, or one "-" before a digit.
 SHAPE = re.compile(r"(?!.*[()=-]$)(?!.*\(\))(?!.*\)[12)])(?!.*[=(][12])(?!.*--)(?!.*==)")
 
 
@@ -79,10 +80,17 @@ def test_all_short_strings() -> None:
     assert len(missing) == 2
 
 
+@cache
+def distances(language: Language) -> np.ndarray:
+    """The fewest tokens that lead from each state to the end of a string."""
+    return distance_to_end(language.table, language.accepting)
+
+
 def walk(language: Language, tokens: tuple[str, ...], choices: list[int], longest: int) -> list[int]:
     """A string of the language that some choices lead to."""
-    distance = distance_to_end(language.table, language.accepting)
-    state, found = 0, []
+    distance = distances(language)
+    state = 0
+    found: list[int] = []
     for choice in itertools.chain(choices, itertools.repeat(0)):
         left = longest - len(found)
         able = [c for c, to in enumerate(language.table[state]) if to >= 0 and distance[to] < left]
@@ -102,7 +110,7 @@ def walk(language: Language, tokens: tuple[str, ...], choices: list[int], longes
     ids=["atoms-4-4", "atoms-2-6", "atoms-1-2", "closed-2-4", "closed-4-2"],
 )
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_all_that_it_accepts_parses(tokens: tuple[str, ...], depth: int, rings: int, data: st.DataObject) -> None:
     language = Grammar(depth, rings).language(tokens)
     choices = data.draw(st.lists(st.integers(0, 2**16), min_size=10, max_size=45))
@@ -112,12 +120,11 @@ def test_all_that_it_accepts_parses(tokens: tuple[str, ...], depth: int, rings: 
     assert chemistry.syntax_fault(text) is None, text
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_all_that_it_accepts_parses_at_random(seed: int) -> None:
-    # 500 strings of 40 tokens each: a fault in 1 of 100 strings is missed with probability 0.99^500 < 1 %
-    draws = np.random.default_rng(seed)
+def test_all_that_it_accepts_parses_at_random() -> None:
+    # a fault in 1 of 100 strings of about 40 tokens is missed with probability 0.99^1000 < 1e-4
+    draws = np.random.default_rng(0)
     language = Grammar(4, 4).language(ATOMS)
-    for _ in range(500):
+    for _ in range(1000):
         found = walk(language, ATOMS, draws.integers(0, 2**16, size=45).tolist(), 48)
         text = "".join(ATOMS[token] for token in found)
         assert chemistry.syntax_fault(text) is None, text
@@ -140,8 +147,8 @@ def test_molecules(smiles: str, tokenizer: str) -> None:
 @pytest.mark.parametrize(
     "smiles",
     [
-        "", "C(", "C)", "C()C", "C(C)", "(C)C", "=C", "C=", "C==C", "C(C=)C", "C1CC", "C11", "C1C1", "C1(C)C1", "C1(C1)C",
-        "C12CCC12", "C=1CC1", "1CC1", "C(1CC1)C", ".C", "C.", "C..C", "C(C(C(C(C(C)C)C)C)C)C", "C1CC1C5CC5",
+        "", "C(", "C)", "C()C", "C(C)", "=C", "C=", "C==C", "C(C=)C", "C1CC", "C11", "C1C1", "C1(C)C1", "C1(C1)C",
+        "C12CCC12", "C=1CC1", "(C)C", "1CC1", "C(1CC1)C", ".C", "C.", "C..C", "C(C(C(C(C(C)C)C)C)C)C", "C1CC1C5CC5",
     ],
 )  # fmt: skip
 def test_no_molecules(smiles: str) -> None:
@@ -159,18 +166,18 @@ def test_bracket_atoms_in_parts(atom: str) -> None:
     assert chemistry.syntax_fault(f"C{atom}") is None
 
 
-@pytest.mark.parametrize("atom", [["["], ["[", "]"], ["[", "C", "H", "H", "]"], ["[", "C", "+", "+", "]"], ["[", "0", "C", "]"],
-                                  ["[", "H", "H", "]"], ["[", "C", "(", "]"], ["[", "1", "2", "3", "4", "C", "]"]])  # fmt: skip
-def test_no_bracket_atoms(atom: list[str]) -> None:
+@pytest.mark.parametrize(
+    "atom", ["[", "[ ]", "[ C H H ]", "[ C + + ]", "[ 0 C ]", "[ H H ]", "[ C ( ]", "[ 1 2 3 4 C ]"]
+)
+def test_no_bracket_atoms(atom: str) -> None:
     language = Grammar(1, 1).language(CLOSED)
-    assert not language.accepts([CLOSED.index(token) for token in ["C", *atom]])
+    assert not language.accepts([CLOSED.index(token) for token in ["C", *atom.split()]])
 
 
-@pytest.mark.parametrize("tokenizer", ["atom", "closed"])
-def test_shipped_molecules(tokenizer: str) -> None:
-    molecules = list(shipped_smiles())[:2000]
-    domain = SMILES(tokenizer=tokenizer).fit(molecules)  # type: ignore[arg-type]
-    language = Grammar(4, 4).language(domain.vocabulary.tokens)
+def test_shipped_molecules() -> None:
+    molecules = shipped_smiles()[:1000]
+    domain = SMILES(tokenizer="atom").fit(molecules)
+    language = Grammar().language(domain.vocabulary.tokens)
     assert np.mean([language.accepts(domain.encode(one)) for one in molecules]) > 0.985
 
 
@@ -189,5 +196,3 @@ def test_caps_are_checked() -> None:
     for depth, rings in ((-1, 4), (9, 4), (4, -1), (4, 10)):
         with pytest.raises(IncompatibleError, match="drug-like"):
             Grammar(depth, rings)
-    with pytest.raises(IncompatibleError, match=r"SMILES grammar, depth=8, rings=9"):
-        Grammar(8, 9).language(ATOMS)
