@@ -183,7 +183,16 @@ def tasks(pipe: dd.Pipeline, molecules: Sequence[str], points: int, count: int, 
             continue
         hole = f"{{{gap - SLACK}-{gap + SLACK}}}"
         template = f"{texts[0]}{hole}{texts[1]}" if points == 2 else f"{hole}{texts[0]}"
-        yield {"template": template, "fragments": [str(text) for text in texts], "original": smiles, "tokens": size}
+        queries = chem.AdjustQueryParameters.NoAdjustments()
+        queries.makeDummiesQueries = True  # the attachment point may be any atom
+        shapes = [chem.AdjustQueryProperties(part, queries) for part in kept]
+        yield {
+            "template": template,
+            "fragments": [str(text) for text in texts],
+            "shapes": shapes,
+            "original": smiles,
+            "tokens": size,
+        }
         found += 1
         if found == count:
             return
@@ -205,13 +214,11 @@ def designed(pipe: dd.Pipeline, arguments: argparse.Namespace, held_out: list[st
                     )
                 except DiscdiffError as error:
                     refused += 1
-                    each.append(task | {"refused": str(error).splitlines()[0]})
+                    each.append({"template": task["template"], "refused": str(error).splitlines()[0]})
                     continue
                 valid = [one for one in samples if chemistry.fault(one) is None]
-                shapes = [chem.MolFromSmiles(text) for text in task["fragments"]]
-                holds = sum(
-                    all(chem.MolFromSmiles(one).HasSubstructMatch(shape) for shape in shapes if shape) for one in valid
-                )
+                holds = sum(all(map(chem.MolFromSmiles(one).HasSubstructMatch, task["shapes"])) for one in valid)
+                shown = {key: value for key, value in task.items() if key != "shapes"}
                 figures.update(
                     samples=len(samples),
                     parsable=sum(chemistry.syntax_fault(one) is None for one in samples),
@@ -223,7 +230,7 @@ def designed(pipe: dd.Pipeline, arguments: argparse.Namespace, held_out: list[st
                     solved=bool(valid),
                     recovered=chemistry.canonical(task["original"]) in {chemistry.canonical(one) for one in valid},
                 )
-                each.append(task | {"valid": len(valid), "example": valid[0] if valid else None})
+                each.append(shown | {"valid": len(valid), "example": valid[0] if valid else None})
             drawn, good = max(figures["samples"], 1), max(figures["valid"], 1)
             yield {
                 "setting": f"{kind}, {name}",

@@ -55,7 +55,7 @@ def differences(kind: type[Grammar], longest: int = 8) -> tuple[list[str], list[
     One element, two numbers of rings; "=" and "-" in strings of up to 6 tokens.
     """
     parameters = Chem.SmilesParserParams()
-    parameters.sanitize = parameters.removeHs = False
+    parameters.sanitize = False
     wrong, missing = [], []
     with rdBase.BlockLogs():
         for length in range(1, longest + 1):
