@@ -6,6 +6,7 @@ import itertools
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def differences(kind: type[Grammar], longest: int = 8) -> tuple[list[str], list[
 
     One element, two numbers of rings; "=" and "-" in strings of up to 6 tokens.
     """
-    parameters = Chem.SmilesParserParams()
+    parameters: Any = Chem.SmilesParserParams()
     parameters.sanitize = False
     wrong, missing = [], []
     with rdBase.BlockLogs():
