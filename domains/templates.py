@@ -35,7 +35,10 @@ class Gap:
     high: int
 
 
-Position = Collection[int] | None | Gap | Expression | Language
+Letter = Collection[int] | None | Gap
+"""One position, or a gap of several lengths."""
+
+Position = Letter | Expression | Language
 """One position, or a part of the sequence that may have several lengths."""
 
 
@@ -50,7 +53,7 @@ class Pattern:
         or_end: whether the sequence may end before the last position (`[G>]`), which is a gap of 0 to 1 then.
     """
 
-    positions: list[Position]
+    positions: list[Letter]
     starts: bool = False
     ends: bool = False
     or_end: bool = False
@@ -220,7 +223,7 @@ class Cursor:
             raise self.fault("a gap of 0 positions", start, "leave it out")
         return int(low), int(high)
 
-    def repeat(self, position: Position, closing: str = "}") -> list[Position]:
+    def repeat(self, position: Letter, closing: str = "}") -> list[Letter]:
         """The positions that come of one item and the number or range in the brackets here."""
         low, high = self.span(closing)
         if low == high:
@@ -266,7 +269,7 @@ class LetterTemplates:
             TemplateError: with a caret under the fault.
         """
         cursor = Cursor(template, blanks=self.blanks)
-        result: list[Position] = []
+        result: list[Letter] = []
         said: set[str] = set()
         repeatable = False
         while cursor.skip():

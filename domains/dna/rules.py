@@ -10,7 +10,7 @@ from discdiff.errors import ConfigError, IncompatibleError, TemplateError, requi
 from discdiff.languages import Language, avoids, longest_run, window
 from discdiff.rules import Rule, Span
 from domains.dna.codons import EXAMPLE, coding
-from domains.templates import Gap, LetterTemplates, Pattern, Position
+from domains.templates import Gap, Letter, LetterTemplates, Pattern
 from domains.values import band, letter_rules, nearest, nowhere, shares, somewhere, whole
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
@@ -102,7 +102,7 @@ def dna_rules(templates: LetterTemplates, letters: str) -> Mapping[str, Rule]:
 def reverse_complement(pattern: Pattern, complement: list[int]) -> Pattern:
     """The pattern as the other strand has it."""
 
-    def other(position: Position) -> Position:
+    def other(position: Letter) -> Letter:
         if isinstance(position, Gap):
             tokens = None if position.tokens is None else frozenset(complement[token] for token in position.tokens)
             return Gap(tokens, position.low, position.high)

@@ -25,7 +25,7 @@ class Protein(Letters):
     `on_unknown="random"` they stand for D or N, I or L, K, C, any, E or Q.
 
     Templates are PROSITE's patterns for a whole sequence: `M-x(3)-[LIVM]-{P}-G`. `x` is any residue, `[LIVM]` one of
-    these, `{P}` any but this, `x(3)` or `X{3}` three of them, `x(2,4)` two to four, a last `[G>]` G or the end before it;
+    these, `{P}` any but this, `x(3)` or `X{3}` three of them, `x(2,4)` two to four, a last `[G>]` G or its end;
     `-` and spaces are ignored, and so is case; `_` is x. Segments with gaps between them are a scaffold for motifs.
     With `gaps="keep"` a `-` is the gap, not a separator.
 

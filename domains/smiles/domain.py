@@ -14,6 +14,7 @@ from discdiff.errors import CheckpointError, ConfigError, DataError
 from domains.smiles.vocabulary import AtomVocabulary, ClosedVocabulary, Vocabulary
 
 if TYPE_CHECKING:
+    from discdiff.rules import Rule
     from domains.smiles.reading import Entry
 
 Tokenizer = Literal["closed", "atom"]
@@ -156,6 +157,13 @@ class SMILES(Domain):
         from domains.smiles.template import read_template
 
         return read_template(text, self.vocabulary)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The grammar, elements, rings, hetero-atoms, fragments, lengths; see `domains.smiles.rules`."""
+        from domains.smiles.rules import rules
+
+        return rules(self.vocabulary)
 
     def invalid(self, sequence: str) -> str | None:
         """RDKit's parser and sanitization on the raw string; the reason begins with its kind and a colon."""

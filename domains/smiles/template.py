@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from discdiff.constraints import Constraint
 from domains.smiles.hints import hint
+from domains.smiles.symbols import digit_of
 from domains.smiles.vocabulary import Vocabulary
-from domains.templates import Cursor, Position, constraint
+from domains.templates import Cursor, Gap, Position, constraint
 
 _HOLE = "_"
 _DATIVE = re.compile(r"<-(?![^<>]*\|)")
@@ -23,6 +25,10 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
     - Blanks mean nothing.
 
     Gaps count tokens of the vocabulary: with the closed one `[nH]` is four.
+
+    The rings that are given stay as they are: where the template itself pairs all digits of a number, a gap writes
+    none of that number as long as one is still to come. (`{4}c1ccccc1`: a `1` in the gap would be closed by the first
+    `1` of the benzene ring.) After the last one the number is free again.
 
     Args:
         text: the template.
@@ -75,7 +81,34 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
             remedy = hint("".join(plain).replace(_HOLE, "C"), column=at)
             raise cursor.fault(f"{piece!r} is not in {kind}", columns[at], remedy)
         at += len(piece)
+    _keep_rings(positions, vocabulary)
     return constraint(positions, len(vocabulary.tokens), template=text)
+
+
+def _keep_rings(positions: list[Position], vocabulary: Vocabulary) -> None:
+    """Take from each gap the digits of rings that are given farther on."""
+    digits = {token for token, text in enumerate(vocabulary.tokens) if digit_of(text) is not None}
+    given: list[tuple[int, int]] = []
+    gaps: list[int] = []
+    bracket = False  # inside an atom that is spelled in parts digits count something else
+    for at, position in enumerate(positions):
+        token = next(iter(position)) if isinstance(position, frozenset) and len(position) == 1 else -1
+        if token >= 0:
+            text = vocabulary.tokens[token]
+            bracket = text == "[" or (bracket and text != "]")
+        if bracket:
+            continue
+        if token in digits:
+            given.append((at, token))
+        elif position is None or isinstance(position, Gap):
+            gaps.append(at)
+    counts = Counter(token for _, token in given)
+    last = {token: at for at, token in given if counts[token] % 2 == 0}
+    for at in gaps:
+        free = frozenset(range(len(vocabulary.tokens))) - {token for token, end in last.items() if at < end}
+        gap = positions[at]
+        if len(free) < len(vocabulary.tokens):
+            positions[at] = Gap(free, gap.low, gap.high) if isinstance(gap, Gap) else free
 
 
 def _choices(cursor: Cursor, vocabulary: Vocabulary) -> frozenset[int]:

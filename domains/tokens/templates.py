@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from discdiff.constraints import Constraint
-from domains.templates import LONGEST, Cursor, Position, constraint
+from domains.templates import LONGEST, Cursor, Letter, constraint
 
 _ITEM = re.compile(r"\d+", re.ASCII)
 
@@ -19,7 +19,7 @@ def read_template(text: str, vocab_size: int) -> Constraint:
     return constraint(read_positions(text, vocab_size), vocab_size, template=text)
 
 
-def read_positions(text: str, vocab_size: int) -> list[Position]:
+def read_positions(text: str, vocab_size: int) -> list[Letter]:
     """The tokens allowed at each position of a list, or gaps.
 
     Raises:
@@ -30,7 +30,7 @@ def read_positions(text: str, vocab_size: int) -> list[Position]:
     bracket = cursor.at if cursor.peek() == "[" else None
     if bracket is not None:
         cursor.take()
-    positions: list[Position] = []
+    positions: list[Letter] = []
     repeatable = closed = False
     while cursor.skip():
         here, character = cursor.at, cursor.peek()

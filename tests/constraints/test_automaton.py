@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -37,7 +38,9 @@ def said(p: Array, dtype: torch.dtype = torch.float64) -> DenoiserPrediction:
     )
 
 
-def enumerated(language: Language, p: Array, allowed: Array | None = None) -> dict[tuple[int, ...], float]:
+def enumerated(
+    language: Language, p: Array, allowed: npt.NDArray[np.bool_] | None = None
+) -> dict[tuple[int, ...], float]:
     """∏ p_i(x_i) of each accepted x of one row `[n, V]`, the sets cut and normalised first."""
     if allowed is not None:
         p = p * allowed
@@ -228,7 +231,7 @@ def test_index() -> None:
     lengths = torch.tensor([2, 4, 3, 4])
     given_at = torch.zeros(4, 4, dtype=torch.bool).index_fill(1, torch.tensor([0]), True)
     tokens = torch.tensor([[0], [1], [2], [0]]).expand(-1, 4)
-    whole = (Automaton(LANGUAGE) & Clamp(tokens, given_at)).bound(lengths)
+    whole = Automaton(LANGUAGE, Clamp(tokens, given_at)).bound(lengths)
     part = whole.index(torch.tensor([3, 2]))
     p = np.random.default_rng(1).dirichlet(np.ones(V), size=(4, 4))
     assert isinstance(part, Automaton)

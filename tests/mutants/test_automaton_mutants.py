@@ -14,7 +14,7 @@ from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.class_sums import Classes
 from discdiff.constraints.filtered import Filtered
 from discdiff.constraints.trellis import Trellis, Ways
-from discdiff.languages import Language
+from discdiff.languages import Language, count
 from tests.constraints import test_automaton as automata
 from tests.languages import test_languages as languages
 from tests.oracles import test_o17_automata as o17
@@ -58,7 +58,7 @@ def test_class_weights_not_summed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Classes, "sums", likeliest)
     law = automata.SURE * 0 + [0.2, 0.4, 0.4]
-    language = automata.count({0}, 1, 2, automata.V)
+    language = count({0}, 1, 2, automata.V)
     found = automata.drawn_law(Automaton(language), law, torch.float64)
     assert automata.distance(found, automata.enumerated(language, law)) > 0.02
 

@@ -65,7 +65,7 @@ def drawn(model: Model, *, particles: int = 1, count: int = COUNT, **options: ob
         model, count, length=L, particles=particles, generator=torch.Generator().manual_seed(3),
         **{"sampler": FirstHitting(), **options},  # type: ignore[arg-type]
     )  # fmt: skip
-    return counts_of(out.tokens, V)
+    return counts_of(out.tokens, V).astype(float)
 
 
 def normalized(weights: Array) -> Array:
@@ -126,7 +126,7 @@ def test_rewards(every: int, constrained: bool) -> None:
         build("absorbing", "conditional"), 10_000, length=L, sampler=FirstHitting(), particles=32,
         reward=dd.Reward(ones, 0.8, every), generator=torch.Generator().manual_seed(1), **options,  # type: ignore[arg-type]
     )  # fmt: skip
-    assert chi_square(counts_of(out.tokens, V), normalized(weights)) < 3.7
+    assert chi_square(counts_of(out.tokens, V).astype(float), normalized(weights)) < 3.7
     assert out.log_weights is not None
     found = out.log_weights.exp()
     assert abs(float(found.mean()) - weights.sum()) < 4 * float(found.std()) / 100
