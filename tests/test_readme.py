@@ -87,9 +87,22 @@ def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(filled) == 60 and "TATA" in filled for filled in infills)
 
 
+@pytest.mark.usefixtures("small")
+def test_text_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's block, on a run of byte-level tokens."""
+    (block,) = SHOWN["docs/text-constraints.md"]
+    words = ["the", "navy", "a", "private", "company", "launched", "on", "by", "year", "{", "}", ":", "1900", "\n"]
+    text = " ".join(random.Random(0).choices(words, k=3000))
+    (folder / "corpus.txt").write_text(text)
+    train = ["train", "corpus.txt", "--domain", "text", "--output", "runs/wikitext2", *SMALL, "--data.length", "48"]
+    assert main(train) == 0
+    run(block, {})
+    capsys.readouterr()
+
+
 def test_no_other_page_has_blocks() -> None:
     """One that gets some has them run here too."""
-    assert [page for page, blocks in SHOWN.items() if blocks] == ["README.md"]
+    assert [page for page, blocks in SHOWN.items() if blocks] == ["README.md", "docs/text-constraints.md"]
 
 
 @pytest.mark.usefixtures("small")
