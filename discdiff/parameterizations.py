@@ -125,7 +125,7 @@ class Conditional(Denoiser):
 class LeaveOneOutPrediction(Prediction):
     """Native form: the leave-one-out law; the posterior is ∝ p(x0_i | xt_{−i}) · P_σ[xt_i, x0].
 
-    No `DenoiserPrediction`: what takes a posterior does not take this. MATH.md section 3; Schiff et al. 2024 (UDLM).
+    No `DenoiserPrediction`: what takes a posterior does not take this. Schiff et al. 2024 (UDLM).
 
     Args:
         log_loo: gives `[N, V]` (or `[B, L, V]`) unnormalised log probabilities for positions.
@@ -184,7 +184,7 @@ class LeaveOneOutPrediction(Prediction):
 class LeaveOneOut(Parameterization):
     """log p_θ(x0_i | xt without position i) = log softmax(logits), shown σ; the head has V columns.
 
-    The posterior ∝ leave-one-out · P_σ[xt_i, x0] is formed here, at the border (MATH.md section 3). What a network
+    The posterior ∝ leave-one-out · P_σ[xt_i, x0] is formed here, at the border. What a network
     learns when its softmax is put in the place of x0 in q(x_s | xt, x0): D3PM's and UDLM's plug-in, Austin et al. 2021,
     equation 4; Schiff et al. 2024. At an unmasked position of the absorbing process the logits have no effect.
     """

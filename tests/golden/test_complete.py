@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 NOT_COMPARED: dict[tuple[str, str], str] = {
     ("mdlm_transformer_subs", "T*_d3pm_loss"): (
-        "the network gives probability to the mask, which our denoisers never do (MATH.md, section 8); given that "
+        "the network gives probability to the mask, which our denoisers never do; given that "
         "it is no mask it is `d3pm_masked`, which is compared"
     ),
     ("mdlm_transformer_subs", "T*_d3pm_full"): "the same, plus the reconstruction that is compared for `d3pm_masked`",
