@@ -6,7 +6,6 @@ Weights are of classes of tokens, `[L, C, B]`: positions, classes, rows. A row's
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from discdiff.constraints.moves import Moves
 from discdiff.languages.language import DEAD, Language
 
 TINY = {torch.float32: 1e-20, torch.float64: 1e-200}
@@ -56,16 +56,18 @@ class Trellis:
         alive = self._alive(table, set(lengths.tolist()))
         self.states = [np.nonzero(layer)[0] for layer in alive]
         # Where the states alive are the same at many positions, as in the middle of most, so is where they lead.
-        known: dict[tuple[bytes, bytes], Tensor] = {}
+        known: dict[tuple[bytes, bytes], tuple[Tensor, Moves]] = {}
         self.following: list[Tensor] = []
+        self.moves: list[Moves] = []
         for here, there in pairwise(self.states):
             pair = (here.tobytes(), there.tobytes())
             if pair not in known:
                 number = np.full(language.num_states + 1, len(there))
                 number[there] = np.arange(len(there))
-                known[pair] = torch.as_tensor(number[table[here]], device=device)
-            self.following.append(known[pair])
-        self._arriving: dict[tuple[int, torch.dtype], Tensor] = {}
+                following = torch.as_tensor(number[table[here]], device=device)
+                known[pair] = following, Moves.of(following, len(there))
+            self.following.append(known[pair][0])
+            self.moves.append(known[pair][1])
         self.final = [torch.as_tensor(language.accepting[states], device=device) for states in self.states]
         self.ends = torch.arange(self.longest + 1, device=device)[:, None] == self.lengths
 
@@ -103,42 +105,22 @@ class Trellis:
 
     def possible(self, available: Tensor) -> Tensor:
         """Which classes each position can have in an accepted row, given those that are available: bool `[L, C, B]`."""
-        rows = available.shape[2]
-        dead = torch.zeros(1, rows, dtype=torch.bool, device=available.device)
-        beta: list[Tensor] = []
+        weights, rows = available.float(), available.shape[2]
+        beta = [weights.new_zeros(1, rows)]
         for i in range(self.longest, -1, -1):
             here = self.final[i][:, None] & self.ends[i]
             if i < self.longest:
-                here = here | (_from(beta[-1], self.following[i]) & available[i]).any(1)
-            beta.append(torch.cat([here, dead]))
-        beta.reverse()
+                here = here | (self.moves[i].onward(beta[-1], weights[i]) > 0)
+            beta.append(torch.cat([here.float(), beta[0]]))
+        beta = beta[:0:-1]
         alpha = torch.zeros_like(beta[0])
         alpha[0] = beta[0][0]
         found = []
         for i in range(self.longest):
-            through = alpha[:-1, None] & _from(beta[i + 1], self.following[i]) & available[i]
-            found.append(through.any(0))
-            alpha = self._arrived(i, through.float()) > 0
+            through, arrived = self.moves[i].through(alpha, beta[i + 1], weights[i])
+            found.append(through > 0)
+            alpha = (arrived > 0).float()
         return torch.stack(found)
-
-    def _arrived(self, i: int, moved: Tensor) -> Tensor:
-        """The sum of what `[n, C, B]` leads to each state after i + 1 tokens, the dead one last: `[states + 1, B]`."""
-        following, size = self.following[i], len(self.states[i + 1]) + 1
-        flat = moved.reshape(following.numel(), -1)
-        return self._product(following, size, flat) if flat.device.type == "cpu" else _added(following, size, flat)
-
-    def _product(self, following: Tensor, size: int, flat: Tensor) -> Tensor:
-        """With a sparse matrix: on a CPU three times as fast as adding row by row."""
-        key = (id(following), flat.dtype)
-        if key not in self._arriving:
-            targets = following.reshape(-1)
-            begins = torch.nn.functional.pad(torch.bincount(targets, minlength=size).cumsum(0), (1, 0))
-            ones = torch.ones(len(targets), dtype=flat.dtype)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sparse", UserWarning)
-                matrix = torch.sparse_csr_tensor(begins, targets.argsort(stable=True), ones, (size, len(targets)))
-            self._arriving[key] = matrix
-        return self._arriving[key] @ flat
 
     def ways(self, weights: Tensor, *, log: bool = False) -> Ways:
         """β and Z of weights `[L, C, B]` (their logarithms, if `log`)."""
@@ -151,7 +133,10 @@ class Trellis:
         for i in range(self.longest, -1, -1):
             here = weights.new_full((len(self.states[i]), rows), zero)
             if i < self.longest:
-                here = _onward(beta[-1], self.following[i], weights[i], log)
+                if log:
+                    here = _onward(beta[-1], self.following[i], weights[i])
+                else:
+                    here = self.moves[i].onward(beta[-1], weights[i])
             ending = self.final[i][:, None] & self.ends[i]
             here = torch.where(ending, one, here)
             if len(here):
@@ -217,30 +202,23 @@ class Trellis:
         alpha[0] = 0.0 if log else 1.0
         found, sound = [], ways.sound.clone()
         for i in range(self.longest):
-            onward = _from(ways.beta[i + 1], self.following[i])  # [n, C, B]
-            here = alpha[:-1, None]
             if log:
-                through = weights[i] + (here + onward).logsumexp(0)
+                onward = _from(ways.beta[i + 1], self.following[i])  # [n, C, B]
+                moved = alpha[:-1, None] + weights[i]
+                through = weights[i] + (alpha[:-1, None] + onward).logsumexp(0)
                 found.append(through - through.logsumexp(0))
-                moved = here + weights[i]
                 following = _scatter_logsumexp(moved, self.following[i], len(self.states[i + 1]) + 1)
                 most = following[:-1].amax(0) if len(following) > 1 else following[0]
                 alpha = following - torch.where(torch.isfinite(most), most, 0.0)
                 alpha[-1] = zero
             else:
-                through = weights[i] * (here * onward).sum(0)
+                through, following = self.moves[i].through(alpha, ways.beta[i + 1], weights[i])
                 whole = through.sum(0)
                 sound &= (whole > TINY[weights.dtype]) | (i >= self.lengths)
                 found.append(through / whole.clamp(min=torch.finfo(whole.dtype).tiny))
-                following = self._arrived(i, here * weights[i])
-                following[-1] = 0.0
                 most = following.amax(0)
                 alpha = following / torch.where(most > 0, most, 1.0)
         return torch.stack(found), sound
-
-
-def _added(following: Tensor, size: int, flat: Tensor) -> Tensor:
-    return flat.new_zeros(size, flat.shape[1]).index_add_(0, following.reshape(-1), flat)
 
 
 def _from(beta: Tensor, following: Tensor) -> Tensor:
@@ -248,12 +226,10 @@ def _from(beta: Tensor, following: Tensor) -> Tensor:
     return beta.index_select(0, following.reshape(-1)).view(*following.shape, beta.shape[1])
 
 
-def _onward(beta: Tensor, following: Tensor, weights: Tensor, log: bool) -> Tensor:
-    """Σ_c w(c) β(s after c), for states `[n]` and rows `[B]`."""
+def _onward(beta: Tensor, following: Tensor, weights: Tensor) -> Tensor:
+    """log Σ_c w(c) β(s after c), for states `[n]` and rows `[B]`, of logarithms."""
     gathered = _from(beta, following)
-    if log:
-        return (gathered + weights).logsumexp(1) if len(following) else gathered.amax(1)
-    return (gathered * weights).sum(1)
+    return (gathered + weights).logsumexp(1) if len(following) else gathered.amax(1)
 
 
 def _scatter_logsumexp(values: Tensor, index: Tensor, size: int) -> Tensor:
