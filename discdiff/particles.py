@@ -73,8 +73,11 @@ class Population:
         self.effective = torch.full((count,), float(self.size), dtype=torch.float64)
         self.potential = torch.zeros(rows, dtype=torch.float64)
 
-    def after_step(self, state: State, sigma_next: float, *, step: int, last: bool) -> State:
-        """Weigh where a step has led, and resample populations in which few particles hold the weight."""
+    def after_step(self, state: State, sigma_next: float, going: Tensor, *, step: int, last: bool) -> State:
+        """Weigh where a step has led, and resample populations in which few particles hold the weight.
+
+        Those in which no particle is `going`, bool `[rows]`, are done: they are not resampled, whatever others do.
+        """
         ahead = self.weighed.settle(state.tokens, sigma_next)
         if self.reward is not None and (last or (ahead is not None and step % self.reward.every == 0)):
             self._reward(self.reward, state, ahead, last=last)
@@ -88,7 +91,7 @@ class Population:
             )
         size = effective_size(log_w)
         self.effective = torch.minimum(self.effective, size)
-        poor = size < RESAMPLE_BELOW * self.size
+        poor = (size < RESAMPLE_BELOW * self.size) & going.view(-1, self.size).any(-1).cpu()
         if last or not bool(poor.any()):
             return state
         u = uniform((len(state.tokens),), generator=state.generator, purpose="resample", dtype=torch.float64).cpu()

@@ -134,14 +134,15 @@ def sample(
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
         if population is not None:
-            state = population.after_step(state, level.sigma_next, step=k, last=k + 1 == len(plan))
+            going = (process.active(state.tokens) & state.movable).any(-1)
+            state = population.after_step(state, level.sigma_next, going, step=k, last=k + 1 == len(plan))
         check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
     check_draws(state.tokens, process.vocab_size)  # no mask is left
     if population is None:
         return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
-    state, log_mean, effective = population.select(state, at_step(generator, len(plan) + 1))
+    state, log_mean, effective = population.select(state, at_step(generator, 0))
     each = slice(None, None, particles)
     labels = None if labels is None else labels[each]
     return Sequences(state.tokens, sizes[each], labels, log_weights=log_mean, calls=state.calls, effective=effective)

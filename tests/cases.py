@@ -23,6 +23,7 @@ from discdiff.parameterizations import Conditional, Denoiser, LeaveOneOut, Param
 from discdiff.processes import Absorbing, Hybrid, Marginal, Process, RateMatrix, Uniform
 from discdiff.samplers import Sampler
 from discdiff.schedules import Cosine, CosineSquared, Geometric, Linear, LogLinear, Polynomial, Schedule
+from discdiff.sequences import Sequences
 from tests.scripted import corruption
 from tests.toy_networks import Tabulated
 from tests.toys import (
@@ -241,6 +242,12 @@ def automaton(vocab_size: int, length: int) -> constraints.Automaton:
     return constraints.Automaton({"no pair": pair, "zeros": languages.count({0}, 1, max(length - 2, 1), vocab_size)})
 
 
+def ends_alike(sequences: Sequences) -> torch.Tensor:
+    """Whether a sequence's first token is its last one."""
+    last = (sequences.lengths - 1).to(sequences.tokens.device)
+    return sequences.tokens[:, 0] == sequences.tokens.gather(1, last[:, None])[:, 0]
+
+
 @dataclass(frozen=True)
 class ConstraintCase:
     """A constraint for sequences of given vocabulary and length; whether it needs a denoiser (`restricts_draws`)."""
@@ -256,6 +263,9 @@ CONSTRAINTS: dict[str, ConstraintCase] = {
     "allowed": ConstraintCase(lambda V, L: constraints.Allowed(_allowed(V, L)), needs_denoiser=True),
     "both": ConstraintCase(lambda V, L: constraints.Allowed(_allowed(V, L)) & _clamp(V, L), needs_denoiser=True),
     "automaton": ConstraintCase(lambda V, L: automaton(V, L), needs_denoiser=True, fixes_length=False),
+    "checked": ConstraintCase(
+        lambda V, L: constraints.Checked(ends_alike, tries=3, first=512), needs_denoiser=True, fixes_length=False
+    ),
 }
 
 # What the checks refuse: these combinations do not exist.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from discdiff.constraints import Clamp, Constraint, Unconstrained
+from discdiff.constraints import Automaton, Checked, Clamp, Constraint, Unconstrained
+from discdiff.languages import avoids, contains
 from discdiff.model import Diffusion
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser
@@ -17,7 +19,7 @@ from discdiff.samplers import Sampler, State
 from discdiff.sampling import sample
 from discdiff.schedules import LogLinear
 from discdiff.sequences import Sequences
-from tests.cases import LOSSES, SAMPLED, SAMPLERS, build, runs
+from tests.cases import LOSSES, SAMPLED, SAMPLERS, build, ends_alike, runs
 from tests.toy_networks import ByLength, Wrong
 from tests.toys import dense
 
@@ -41,11 +43,26 @@ def keys(rows: torch.Tensor, seed: int = 9) -> Keys:
     return Keys(seed, rows)
 
 
-def run(model: Diffusion, sampler: str, rows: torch.Tensor, *, seed: int = 9) -> list[list[int]]:
+def run(
+    model: Diffusion,
+    sampler: str,
+    rows: torch.Tensor,
+    *,
+    seed: int = 9,
+    constraint: Constraint | None = None,
+    particles: int = 1,
+) -> list[list[int]]:
     made = SAMPLERS[sampler].make()
-    steps = 4 if made.takes_steps else None
-    lengths = LENGTHS[rows]
-    return sample(model, len(rows), lengths=lengths, sampler=made, steps=steps, generator=keys(rows, seed)).lists()
+    return sample(
+        model,
+        len(rows),
+        lengths=LENGTHS[rows],
+        sampler=made,
+        steps=4 if made.takes_steps else None,
+        constraint=constraint,
+        particles=particles,
+        generator=keys(rows, seed),
+    ).lists()
 
 
 @pytest.mark.parametrize(("process", "parameterization", "sampler"), PLANS)
@@ -63,10 +80,40 @@ def test_rows_stand_alone(process: str, parameterization: str, sampler: str) -> 
     assert (run(model, sampler, every, seed=10) != whole) == SAMPLERS[sampler].random
 
 
+LANGUAGE = avoids([[{1}, {1}]], 3) & contains([[{0, 2}]], 3)
+BOUND: dict[str, Callable[[], Constraint]] = {
+    "automaton": lambda: Automaton(LANGUAGE),
+    "checked": lambda: Checked(ends_alike, Automaton(LANGUAGE), tries=2),
+}
+
+
+@pytest.mark.parametrize("kind", BOUND)
+@pytest.mark.parametrize("sampler", ["ancestral", "first_hitting", "confidence", "euler", "gibbs", "forward_backward"])
+def test_constrained_rows_stand_alone(sampler: str, kind: str) -> None:
+    """Lengths mixed, under an automaton and a check."""
+    model, every = mixed("absorbing", "denoiser"), torch.arange(ROWS)
+    whole = run(model, sampler, every, constraint=BOUND[kind]())
+    assert all(LANGUAGE.accepts(row) for row in whole)
+    assert run(model, sampler, every.flip(0), constraint=BOUND[kind]()) == whole[::-1]
+    for i in range(ROWS):
+        assert run(model, sampler, every[i : i + 1], constraint=BOUND[kind]()) == [whole[i]]
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "first_hitting", "ordered"])
+def test_populations_stand_alone(sampler: str) -> None:
+    """A row's particles are its own: with lengths mixed, in any batch."""
+    model, every = mixed("absorbing", "denoiser"), torch.arange(ROWS)
+    whole = run(model, sampler, every, constraint=BOUND["automaton"](), particles=3)
+    assert run(model, sampler, every.flip(0), constraint=BOUND["automaton"](), particles=3) == whole[::-1]
+    for i in range(ROWS):
+        assert run(model, sampler, every[i : i + 1], constraint=BOUND["automaton"](), particles=3) == [whole[i]]
+
+
 def compacted(model: Diffusion, sampler: Sampler, constraint: Constraint, steps: int | None) -> torch.Tensor:
     """The loop of `sample`, but rows are shuffled at every step, and half of them run behind the others."""
     rows = torch.arange(ROWS)
     tokens = model.process.sample_prior((ROWS, 3), generator=at_step(keys(rows), 0))
+    constraint = constraint.bound(torch.full((ROWS,), 3))
     known, frozen = constraint.given(ROWS, 3)
     padding = torch.zeros_like(frozen)
     zero = torch.zeros(ROWS)
@@ -84,15 +131,20 @@ def compacted(model: Diffusion, sampler: Sampler, constraint: Constraint, steps:
     return out
 
 
-@pytest.mark.parametrize("clamped", [False, True], ids=["free", "clamped"])
-@pytest.mark.parametrize(("process", "parameterization", "sampler"), PLANS)
-def test_compaction(process: str, parameterization: str, sampler: str, clamped: bool) -> None:
+FEWER = {("absorbing", "conditional"), ("uniform", "denoiser"), ("reversible", "denoiser")}
+COMPACTED = [(plan, kind) for plan in PLANS for kind in ("free", "clamped", *(BOUND if plan[:2] in FEWER else ()))]
+
+
+@pytest.mark.parametrize(
+    ("process", "parameterization", "sampler", "kind"), [(*plan, kind) for plan, kind in COMPACTED]
+)
+def test_compaction(process: str, parameterization: str, sampler: str, kind: str) -> None:
     """Rows gathered and permuted in mid-run, a clamp for each row among them, end as they would have in the batch."""
     model = build(process, parameterization, network=Wrong)
     made = SAMPLERS[sampler].make()
     steps = 4 if made.takes_steps else None
-    constraint: Constraint = Unconstrained()
-    if clamped:
+    constraint: Constraint = BOUND[kind]() if kind in BOUND else Unconstrained()
+    if kind == "clamped":
         tokens = torch.arange(ROWS)[:, None].expand(-1, 3) % 3
         constraint = Clamp(tokens, torch.arange(3).expand(ROWS, -1) == torch.arange(ROWS)[:, None] % 3)
     whole = sample(
