@@ -19,7 +19,6 @@ from discdiff.languages.product import product
 from discdiff.languages.unrolled import Unrolled, joint_classes, unroll
 from discdiff.prediction import Positions, Prediction
 
-
 MOST_AT_ONCE = 20_000
 """Pairs of states looked at before languages are kept apart: their positions alone are then multiplied out."""
 
@@ -223,7 +222,8 @@ class Automaton(Constraint):
     # ---- draws ------------------------------------------------------------------------------------------------------
     def trellis(self, device: torch.device) -> Trellis:
         """The language unrolled over the rows."""
-        assert self.lengths is not None and self._unrolled is not None, "bound to lengths before the first draw"
+        assert self.lengths is not None, "bound to lengths before the first draw"
+        assert self._unrolled is not None
         if self._trellis is None or self._trellis.lengths.device != device:
             self._trellis = Trellis(self._unrolled, self.lengths, device)
         return self._trellis

@@ -78,7 +78,8 @@ def unroll(languages: Sequence[Language], lengths: Collection[int], allowed: Boo
     Args:
         languages: over one vocabulary.
         lengths: at least one.
-        allowed: bool `[L, V]`, the tokens that may stand at each position; by default all.
+        allowed: bool `[L, V]`, the tokens that may stand at each position; by default all. A class of tokens is taken
+            where one of them may stand.
 
     Raises:
         IncompatibleError: different vocabularies, or too many states at a position.
@@ -134,7 +135,7 @@ def _sets(allowed: Bools | None, classes: Ints, count: int, longest: int) -> lis
 
 def _meet(one: Unrolled, other: Unrolled) -> Unrolled:
     """What both accept, with the fewest states."""
-    here = np.zeros(1, dtype=np.int64)
+    here = np.zeros(min(len(one.final[0]), len(other.final[0]), 1), dtype=np.int64)  # pairs, as one number each
     tables: list[Table] = []
     final: list[Bools] = []
     # Positions are alike again and again, so what follows is found once.
