@@ -214,28 +214,40 @@ def window(
 ) -> Language:
     """Sequences in each of whose windows of `width` tokens `low` to `high` are of a set; shorter ones are free.
 
-    The automaton remembers the last `width` − 1 tokens; with `every`, a divisor of `width`, only windows that begin at
-    each `every`-th token are looked at, and only the counts between are remembered.
+    The automaton remembers tokens back to the `low`-th of the set and the (`width` − `high`)-th of the others, but at
+    most `width` − 1; with `every`, a divisor of `width`, only windows that begin at each `every`-th token are looked
+    at, and only the counts between are remembered.
     """
     _bounds("window", low, high)
     if not max(low, 1) <= width:
         raise IncompatibleError(
             "window", got=f"a width of {width}, at least {low}", expected="low <= width, 1 <= width", remedy="Widen it."
         )
-    if every is not None:
+    if every is not None and every != 1:
         return _windows_apart(tokens, width, low, high, vocab_size, every)
-    mask = (1 << (width - 1)) - 1
+    others = max(width - high, 0)
 
-    def step(state: Any, symbol: int) -> object | None:
-        seen, bits = state
-        bits = (bits << 1) | symbol
-        full = seen + 1 >= width
-        if full and not low <= bits.bit_count() <= high:
-            return None
-        return min(seen + 1, width - 1), bits & mask
+    def step(state: int, symbol: int) -> int | None:
+        """A 1, and then for each token remembered whether it is of the set; or −n: n more, and a window is wrong."""
+        if state < 0:
+            return state + 1 or None
+        state = state << 1 | symbol
+        read, inside = state.bit_length() - 1, state.bit_count() - 1
+        lacking = max(low - inside, others - (read - inside), 0)
+        if lacking > width - read:
+            return read - width or None
+        while read == width or (read and _spare(state >> (read - 1) & 1, inside, read, low, others)):
+            inside -= state >> (read - 1) & 1
+            read -= 1
+            state = state & ((1 << read) - 1) | 1 << read
+        return state
 
-    classes = _classes_of([tokens], vocab_size)
-    return Language.explore((0, 0), step, lambda state: True, classes, what=f"window of {width}")
+    return Language.explore(1, step, lambda state: True, _classes_of([tokens], vocab_size), what=f"window of {width}")
+
+
+def _spare(oldest: int, inside: int, read: int, low: int, others: int) -> bool:
+    """Whether enough tokens of the set and enough others are remembered without the oldest."""
+    return inside - oldest >= low and read - 1 - (inside - oldest) >= others
 
 
 def _windows_apart(tokens: Collection[int], width: int, low: int, high: int, vocab_size: int, every: int) -> Language:

@@ -193,7 +193,7 @@ def _smallest(tables: list[Table], final: list[Bools], like: Unrolled) -> Unroll
 def _merged(table: Table, final: Bools, dead: int) -> tuple[Table, Bools, Ints]:
     """The rows that differ, whether they may end, and the number of each state's row, that of the dead one last."""
     alive = np.nonzero(final | (table != dead).any(1))[0]
-    first, same = distinct_rows(np.append(table[alive], final[alive, None], axis=1))
+    first, same = distinct_rows(np.append(table[alive], final[alive, None].astype(np.int32), axis=1))
     number = np.full(len(table) + 1, len(first), dtype=np.int32)
     number[alive] = same
     return table[alive[first]], final[alive[first]], number

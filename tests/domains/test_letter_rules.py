@@ -13,6 +13,7 @@ from Bio.Seq import Seq
 import discdiff as dd
 from discdiff.data import LengthModel
 from discdiff.errors import DiscdiffError, EmptyLanguageError
+from discdiff.languages import window
 from discdiff.pipeline import Pipeline
 from discdiff.rules import Span
 from domains.dna import DNA
@@ -119,7 +120,8 @@ def test_a_zinc_finger() -> None:
         (DNA(), "require", "TA[C", ["never closed"]),
         (DNA(), "require", "A N{3-1} C", ["runs backwards"]),
         (DNA(), "gc", "60-40%", ["60"]),
-        (DNA(), "gc_window", "20:30-70%", ["20"]),
+        (DNA(), "gc_window", "20:40-60%", ["200,000", "20/4:...", "20/2:45-55% implies"]),
+        (DNA(), "gc_window", "20/0:40-60%", ["0 bases apart", "1, 2, 4, 5, 10, 20"]),
         (DNA(), "homopolymer", "many", ["many"]),
         (DNA(), "codes", "MK1", ["1"]),
         (Protein(), "require", "C-x(4,2)-C", ["runs backwards"]),
@@ -131,6 +133,17 @@ def test_mistakes(domain: Letters, rule: str, value: str, words: list[str]) -> N
     with pytest.raises(DiscdiffError) as caught:
         domain.rules[rule].read(value, Span(1, 100))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_band_that_a_refusal_recommends_implies_what_was_asked() -> None:
+    """Windows d apart in a band narrower by d − 1 at both ends leave no window outside: all sequences, any length."""
+    for width, step, low, high in ((6, 2, 1, 5), (6, 3, 1, 5), (8, 2, 2, 6), (9, 3, 2, 7)):
+        narrow = window({0}, width, low + step - 1, high - step + 1, 4, every=step)
+        assert not narrow.empty
+        assert (narrow - window({0}, width, low, high, 4)).empty
+        wider = window({0}, width, low + step - 2, high - step + 2, 4, every=step)
+        assert not (wider - window({0}, width, low, high, 4)).empty
+    assert not DNA().rules["gc_window"].read("20/2:45-55%", Span(50, 50)).empty
 
 
 def pipe_of(domain: Letters, longest: int) -> Pipeline:

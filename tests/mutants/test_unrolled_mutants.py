@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from discdiff.errors import EmptyLanguageError
-from discdiff.languages import unrolled
+from discdiff.languages import Language, unrolled
 from discdiff.languages.language import Table
 from discdiff.languages.minimal import Bools, Ints, distinct_rows
 from tests.languages import test_unrolled as tests
@@ -68,7 +68,7 @@ def test_states_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classes_of_the_first_language(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens that only a later language tells apart are taken for one."""
 
-    def first_only(languages: list[unrolled.Language]) -> tuple[Ints, list[Ints]]:
+    def first_only(languages: list[Language]) -> tuple[Ints, list[Ints]]:
         first, classes = distinct_rows(languages[0].classes[:, None])
         return classes.astype(np.int32), [language.classes[first] for language in languages]
 
