@@ -26,13 +26,14 @@ from discdiff.languages.expression import (
     one_of,
     word,
 )
-from discdiff.languages.language import DEAD, Language, anything, check_size, nothing
+from discdiff.languages.language import DEAD, MAX_STATES, Language, anything, check_size, nothing
 from discdiff.languages.regex import regex
 from discdiff.languages.utf8 import Atoms
 
 __all__ = [
     "DEAD",
     "EMPTY",
+    "MAX_STATES",
     "Atoms",
     "Choice",
     "Expression",

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from math import ceil, floor
 
 from discdiff.errors import ConfigError, IncompatibleError, TemplateError, require
-from discdiff.languages import Language, avoids, longest_run, window
-from discdiff.languages.language import MAX_STATES
+from discdiff.languages import MAX_STATES, Language, avoids, longest_run, window
 from discdiff.rules import Rule, Span
 from domains.dna.codons import EXAMPLE, coding
 from domains.templates import Gap, Letter, LetterTemplates, Pattern
