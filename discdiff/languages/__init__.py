@@ -12,7 +12,6 @@ from discdiff.languages.counting import (
     span_of_lengths,
     total,
     whole_numbers,
-    window,
 )
 from discdiff.languages.expression import (
     EMPTY,
@@ -29,6 +28,7 @@ from discdiff.languages.expression import (
 from discdiff.languages.language import DEAD, MAX_STATES, Language, anything, check_size, nothing
 from discdiff.languages.regex import regex
 from discdiff.languages.utf8 import Atoms
+from discdiff.languages.windows import window
 
 __all__ = [
     "DEAD",
