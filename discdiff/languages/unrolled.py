@@ -161,10 +161,19 @@ def _onward(one: Unrolled, other: Unrolled, i: int, here: npt.NDArray[np.int64])
     width, after = len(other.final[i]), (len(one.final[i + 1]), len(other.final[i + 1]))
     to_one, to_other = one.tables[i][here // width], other.tables[i][here % width]
     alive = (to_one < after[0]) & (to_other < after[1])
-    there, place = np.unique(to_one[alive].astype(np.int64) * after[1] + to_other[alive], return_inverse=True)
+    there, place = _numbered(to_one[alive].astype(np.int64) * after[1] + to_other[alive], after[0] * after[1])
     table = np.full(alive.shape, len(there), dtype=np.int32)
     table[alive] = place
     return table, there
+
+
+def _numbered(pairs: npt.NDArray[np.int64], most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which of 0 .. most − 1 occur, in order, and the place of each among them."""
+    if most > 8 * len(pairs) + (1 << 16):
+        return np.unique(pairs, return_inverse=True)
+    seen = np.zeros(most, dtype=np.bool_)  # quicker than sorting
+    seen[pairs] = True
+    return np.nonzero(seen)[0], (np.cumsum(seen) - 1)[pairs]
 
 
 def _smallest(tables: list[Table], final: list[Bools], like: Unrolled) -> Unrolled:
