@@ -148,7 +148,13 @@ def weigh(constraint: Constraint, sampler: Sampler, *, vocab_size: int, truncate
         )
     if isinstance(constraint, Automaton):
         return constraint
-    assert isinstance(constraint, PositionWise)
+    if not isinstance(constraint, PositionWise):
+        raise IncompatibleError(
+            "Particles",
+            got=f"{type(constraint).__name__}, under which the probability of acceptance is not known",
+            expected="clamps, sets of tokens and automata",
+            remedy="Leave the check out, or particles; or weigh the samples by a reward instead.",
+        )
     return Automaton({"sets of tokens": anything(vocab_size)}, constraint)
 
 

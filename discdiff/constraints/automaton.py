@@ -210,7 +210,7 @@ class Automaton(Constraint):
         return result
 
     def __and__(self, other: Constraint) -> Constraint:
-        if other.untruncated is not other:
+        if other.wraps:
             return other & self
         if isinstance(other, Automaton):
             names = {name if name not in self.parts else f"{name} (2)": part for name, part in other.parts.items()}
@@ -253,6 +253,14 @@ class Automaton(Constraint):
             kept = tilt.masked_fill(dead[where[0]][:, None], 0.0)
             filtered = self.filter(prediction, Tilt(where, kept), rows)
         return filtered.draw(where, u)
+
+    def complete(
+        self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        asked = rows.unique()
+        if tilt is None or tilt.shape[-1] == 1:
+            return self._filtered(prediction, asked).complete(rows, u)
+        return self.filter(prediction, Tilt(where, tilt), asked).complete(rows, u)
 
     def _filtered(self, prediction: Prediction, rows: Tensor) -> Filtered:
         """The filter of a prediction as it stands, made once for the rows asked for; the one before it goes."""

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from discdiff.prediction import Positions, Prediction
 
 
+_ROOM = 1 << 24
+"""Probabilities that are copied at once."""
+
+
 class Constraint(ABC):
     """What every sampler asks of a constraint.
 
     Attributes:
         length: the length that the constraint fixes, or None.
         rows: the row axis of its tables: 1 (the same for all rows) or B.
+        wraps: whether it is another constraint's draws under a further condition.
         restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser,
             which a score-form network off the absorbing process does not offer.
     """
@@ -28,6 +33,7 @@ class Constraint(ABC):
     length: int | None = None
     rows: int = 1
     restricts_draws: bool = False
+    wraps: bool = False
 
     def check(self, *, vocab_size: int, length: int) -> None:
         """Refuse, before the first network evaluation, what cannot be satisfied.
@@ -83,6 +89,25 @@ class Constraint(ABC):
             tilt: `[N, V]` or `[N, 1]` log weights that multiply the denoiser at `where`, or None.
         """
 
+    def complete(
+        self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        """Draw all of x0 in rows of the prediction, several times if they are repeated: int64 `[n, L]`.
+
+        Args:
+            prediction: what the network says.
+            where: all positions that are open in these rows, N of them, in order.
+            rows: int64 `[n]`.
+            u: float64 `[n, L]` uniform numbers.
+            tilt: log weights at `where`, as for `draw`.
+        """
+        raise IncompatibleError(
+            "Check of whole sequences",
+            got=f"draws under {type(self).__name__}",
+            expected="clamps, sets of tokens and automata",
+            remedy="Check within a constraint of these kinds.",
+        )
+
     @abstractmethod
     def index(self, rows: Tensor) -> Constraint:
         """The constraint of some rows."""
@@ -125,11 +150,26 @@ class PositionWise(Constraint):
             log_p = (log_p + tilt).log_softmax(-1)
         return categorical(log_p.exp(), u[where])
 
+    def complete(
+        self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        log_p = self.log_marginals(prediction, where)
+        if tilt is not None:
+            log_p = (log_p + tilt).log_softmax(-1)
+        slot = torch.full(prediction.tokens.shape, -1, dtype=torch.int64, device=log_p.device)
+        slot[where] = torch.arange(len(log_p), device=log_p.device)
+        mine, x0 = slot[rows], prediction.tokens[rows].clone()
+        p, at = log_p.exp(), (mine >= 0).nonzero(as_tuple=True)
+        for some in torch.arange(len(at[0]), device=log_p.device).split(max(_ROOM // p.shape[1], 1)):
+            here = at[0][some], at[1][some]
+            x0[here] = categorical(p[mine[here]], u[here])
+        return x0
+
     def __and__(self, other: Constraint) -> Constraint:
         from discdiff.constraints.both import Both
 
-        if other.untruncated is not other:
-            return other & self  # a truncation is of both together
+        if other.wraps:
+            return other & self  # a truncation or a check is of both together
         return Both(self, other) if isinstance(other, PositionWise) else other & self
 
 

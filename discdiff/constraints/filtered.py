@@ -215,16 +215,29 @@ class Filtered:
 
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
-        weights = self.weights_for(where)
-        u = u[self.rows]
-        classes, rest, sound = self.trellis.sample(weights, self.ways, u)
+        self.weights_for(where)
+        classes, rest = self._classes_drawn(torch.arange(len(self.rows), device=u.device), u[self.rows])
+        at = self._mine(where)
+        return self._within_classes(where, classes[at], rest[at])
+
+    def complete(self, rows: Tensor, u: Tensor) -> Tensor:
+        """Draw x0 of rows of the prediction, int64 `[n]`, repeated or not, from `[n, L]` numbers: int64 `[n, L]`."""
+        self.weights_for(self.open)
+        classes, rest = self._classes_drawn(self._local[rows], u)
+        draws, positions = positions_of(self.is_open[rows])
+        found = self._within_classes((rows[draws], positions), classes[draws, positions], rest[draws, positions])
+        return self.prediction.tokens[rows].index_put((draws, positions), found)
+
+    def _classes_drawn(self, places: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes of rows by their places, and numbers left for the choice within each."""
+        classes, rest, sound = self.trellis.sample(self.weights, self.ways, u, places)
         for step in range(2):
             lost = (~sound).nonzero()[:, 0]
             if len(lost):
-                part, weights, ways = self._finer(lost, step)
-                classes[lost], rest[lost], sound[lost] = part.sample(weights, ways, u[lost])
-        at = self._mine(where)
-        return self._within_classes(where, classes[at], rest[at])
+                some, which = places[lost].unique(return_inverse=True)
+                part, weights, ways = self._finer(some, step)
+                classes[lost], rest[lost], sound[lost] = part.sample(weights, ways, u[lost], which)
+        return classes, rest
 
     def _within_classes(self, where: Positions, drawn: Tensor, u: Tensor) -> Tensor:
         """Tokens of the classes drawn at `where`; only probabilities within the class are looked at."""

@@ -114,41 +114,45 @@ class Trellis:
         sound = torch.isfinite(start) if log else (start > TINY[weights.dtype]) & kept
         return Ways(beta, scale + (start if log else start.log()), log, sound)
 
-    def sample(self, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw the classes of each row's tokens.
+    def sample(
+        self, weights: Tensor, ways: Ways, u: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the classes of rows' tokens.
 
         Args:
             weights: what `ways` was made of.
             ways: their β.
-            u: float64 `[B, L]` uniform numbers, one a position.
+            u: float64 `[N, L]` uniform numbers, one a position.
+            rows: int64 `[N]`, the row of each draw, repeated or not; by default one draw of each.
 
         Returns:
-            Classes int64 `[B, L]` (0 past a row's end); for each position a uniform number that is independent of all
-            classes, float64 `[B, L]`; and whether the row's draw lost no digits, bool `[B]`.
+            Classes int64 `[N, L]` (0 past a row's end); for each position a uniform number that is independent of all
+            classes, float64 `[N, L]`; and whether the draw lost no digits, bool `[N]`.
         """
-        rows = weights.shape[2]
-        each, tiny = torch.arange(rows, device=weights.device), TINY[weights.dtype]
-        state = torch.zeros(rows, dtype=torch.int64, device=weights.device)
+        each = torch.arange(weights.shape[2], device=weights.device) if rows is None else rows
+        tiny, lengths = TINY[weights.dtype], self.lengths[each]
+        state = torch.zeros(len(each), dtype=torch.int64, device=weights.device)
         classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
-        rest, sound = u.clone(), torch.isfinite(ways.log_total) & (ways.sound | ways.log)
+        rest, sound = u.clone(), (torch.isfinite(ways.log_total) & (ways.sound | ways.log))[each]
         state = state.clamp(max=len(self.final[0]))
+        places = torch.arange(len(each), device=weights.device)
         for i in range(self.longest):
             targets = self.following[i][state.clamp(max=max(len(self.final[i]) - 1, 0))]
-            onward = ways.beta[i + 1][targets, each[:, None]]
-            mass = onward + weights[i].T if ways.log else onward * weights[i].T
+            onward, weight = ways.beta[i + 1][targets, each[:, None]], weights[i].T[each]
+            mass = onward + weight if ways.log else onward * weight
             if ways.log:
                 mass = (mass - mass.amax(-1, keepdim=True).nan_to_num(neginf=0.0)).exp()
             cumulative = mass.double().cumsum(-1)
             total = cumulative[:, -1]
-            going = i < self.lengths
+            going = i < lengths
             sound &= ~going | (total > tiny)
             point = torch.minimum(u[:, i].double() * total, total.nextafter(torch.zeros_like(total)))
             drawn = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp(max=mass.shape[1] - 1)
-            chosen = mass[each, drawn].double()
-            below = cumulative[each, drawn] - chosen
+            chosen = mass[places, drawn].double()
+            below = cumulative[places, drawn] - chosen
             rest[:, i] = ((point - below) / torch.where(chosen > 0, chosen, 1.0)).clamp(0, 1 - 2**-53)
             classes[:, i] = torch.where(going, drawn, 0)
-            state = torch.where(going, targets[each, drawn], 0)
+            state = torch.where(going, targets[places, drawn], 0)
         return classes, rest, sound
 
     def marginals(self, weights: Tensor, ways: Ways) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ class Truncated(Constraint):
     """
 
     restricts_draws = True
+    wraps = True
 
     def __init__(self, constraint: Constraint, *, top_k: int | None = None, top_p: float | None = None) -> None:
         check_truncation(top_k, top_p)
