@@ -22,6 +22,9 @@ from discdiff.prediction import Positions, Prediction
 MOST_AT_ONCE = 20_000
 """Pairs of states looked at before languages are kept apart: their positions alone are then multiplied out."""
 
+ROOM = 1 << 29
+"""Numbers that a filter may hold for all rows of a batch, one for each state at each position: 2 GB."""
+
 
 class Automaton(Constraint):
     """x0 is accepted by a deterministic automaton; beside it, positions may be clamped or have sets of their own.
@@ -113,6 +116,11 @@ class Automaton(Constraint):
         result._settle()
         return result
 
+    def most_rows(self, lengths: Tensor) -> int:
+        unrolled = self.bound(lengths)._unrolled
+        assert unrolled is not None
+        return max(ROOM // sum(map(len, unrolled.final)), 1)
+
     def _settle(self) -> None:
         """Find the tokens that follow from what is asked, and refuse what nothing satisfies."""
         assert self.lengths is not None
@@ -187,9 +195,9 @@ class Automaton(Constraint):
     def possible_lengths(self, longest: int) -> Tensor:
         if self.length is not None:
             return torch.tensor([self.length])
-        if len(self._factors) == 1:
-            possible = self._factors[0].lengths(longest)
-        else:
+        try:
+            possible = self.language.lengths(longest)
+        except IncompatibleError:  # over the limits; at each position it need not be
             possible = self._unroll(range(1, longest + 1)).lengths
         found = torch.as_tensor(np.nonzero(possible)[0])
         return found[found > 0]

@@ -41,8 +41,8 @@ def test_draw_from_filtered_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each token by its own weight where an accepted one can follow, in place of the weight of all ways on."""
     inner = Trellis.sample
 
-    def blind(self: Trellis, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return inner(self, weights, replace(ways, beta=[(b > 0).to(b.dtype) for b in ways.beta]), u)
+    def blind(self: Trellis, weights: Tensor, ways: Ways, *numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return inner(self, weights, replace(ways, beta=[(b > 0).to(b.dtype) for b in ways.beta]), *numbers)
 
     monkeypatch.setattr(Trellis, "sample", blind)
     with pytest.raises(FAILS):
