@@ -88,8 +88,7 @@ def test_a_molecule() -> None:
         assert molecule is not None, smiles
         assert {atom.GetSymbol() for atom in molecule.GetAtoms()} <= {"C", "N", "O", "F", "H"}
         assert "C(=O)N" in smiles
-        rings = molecule.GetNumBonds() - molecule.GetNumAtoms() + len(Chem.GetMolFrags(molecule))
-        assert 1 <= rings <= 2, smiles
+        assert 2 <= len(re.findall("[0-9]", re.sub(r"\[[^]]*\]", "", smiles))) <= 4  # a bond closes with two digits
 
 
 def test_rows_at_once_follow_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
