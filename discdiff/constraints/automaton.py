@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property, reduce
 from operator import and_
 
@@ -57,8 +57,8 @@ class Automaton(Constraint):
         self.length, self.rows = self.within.length, self.within.rows
         self.lengths: Tensor | None = None
         self._given: tuple[Tensor, Tensor] | None = None
-        self._known: dict[bytes, Unrolled] = {}
-        self._unrolled: Unrolled | None = None
+        self._known: dict[bytes, Trellis] = {}
+        self._tables: Trellis | None = None
         self._trellis: Trellis | None = None
         self._last: Filtered | None = None
 
@@ -117,9 +117,9 @@ class Automaton(Constraint):
         return result
 
     def most_rows(self, lengths: Tensor) -> int:
-        unrolled = self.bound(lengths)._unrolled
-        assert unrolled is not None
-        return max(ROOM // sum(map(len, unrolled.final)), 1)
+        tables = self.bound(lengths)._tables
+        assert tables is not None
+        return max(ROOM // sum(map(len, tables.final)), 1)
 
     def _settle(self) -> None:
         """Find the tokens that follow from what is asked, and refuse what nothing satisfies."""
@@ -129,10 +129,11 @@ class Automaton(Constraint):
         if self.rows == 1:
             different, row_of = lengths.unique(return_inverse=True)
         allowed = self._sets()
-        self._unrolled = language = self._unroll(set(different.tolist()), allowed)
+        self._tables = self._unrolled(different, allowed)
+        language = self._tables.language
         of_token = torch.as_tensor(language.classes).long()
         counts = _counts(language, allowed, len(different))
-        classes = Trellis(language, different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
+        classes = self._tables.over(different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
         if not bool(classes[:, 0].any(-1).all()):
             raise EmptyLanguageError(self._reason(different, allowed))
         token_count = (classes * counts).sum(-1)
@@ -142,13 +143,14 @@ class Automaton(Constraint):
         tokens = torch.zeros(single.shape, dtype=torch.int64).index_put((rows, positions), left.int().argmax(-1))
         self._given = tokens[row_of], single[row_of]
 
-    def _unroll(self, lengths: Collection[int], allowed: Tensor | None = None) -> Unrolled:
-        """The languages over the positions of rows of these lengths; the last one is kept, for batches alike."""
-        sets = None if allowed is None or bool(allowed.all()) else allowed.any(0).numpy()
-        key = repr(sorted(lengths)).encode() + (b"" if sets is None else np.packbits(sets).tobytes())
+    def _unrolled(self, lengths: Tensor, allowed: Tensor) -> Trellis:
+        """The languages over the positions of rows of these lengths; the last ones are kept, for batches alike."""
+        sets = None if bool(allowed.all()) else allowed.any(0).numpy()
+        different = set(lengths.tolist())
+        key = repr(sorted(different)).encode() + (b"" if sets is None else np.packbits(sets).tobytes())
         if key not in self._known:
             self._known.clear()
-            self._known[key] = unroll(self._factors, lengths, sets)
+            self._known[key] = Trellis(unroll(self._factors, different, sets), lengths)
         return self._known[key]
 
     def _sets(self) -> Tensor:
@@ -198,7 +200,7 @@ class Automaton(Constraint):
         try:
             possible = self.language.lengths(longest)
         except IncompatibleError:  # over the limits; at each position it need not be
-            possible = self._unroll(range(1, longest + 1)).lengths
+            possible = unroll(self._factors, range(1, longest + 1)).lengths
         found = torch.as_tensor(np.nonzero(possible)[0])
         return found[found > 0]
 
@@ -231,9 +233,11 @@ class Automaton(Constraint):
     def trellis(self, device: torch.device) -> Trellis:
         """The language unrolled over the rows."""
         assert self.lengths is not None, "bound to lengths before the first draw"
-        assert self._unrolled is not None
+        assert self._tables is not None
         if self._trellis is None or self._trellis.lengths.device != device:
-            self._trellis = Trellis(self._unrolled, self.lengths, device)
+            same = self._tables.lengths.device == device
+            tables = self._tables if same else Trellis(self._tables.language, self.lengths, device)
+            self._trellis = tables.over(self.lengths)
         return self._trellis
 
     def log_total(self, prediction: Prediction, asked: Tensor | None = None) -> Tensor:

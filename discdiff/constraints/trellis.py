@@ -58,6 +58,15 @@ class Trellis:
         self.final = [torch.as_tensor(final, device=device) for final in language.final]
         self.ends = torch.arange(self.longest + 1, device=device)[:, None] == self.lengths
 
+    def over(self, lengths: Tensor) -> Trellis:
+        """The same tables for other rows, none longer than what the language was unrolled over."""
+        lengths = lengths.to(self.lengths.device)
+        longest = int(lengths.max())
+        ends = torch.arange(longest + 1, device=lengths.device)[:, None] == lengths
+        part = Trellis.__new__(Trellis)
+        part.__dict__.update(self.__dict__, lengths=lengths, longest=longest, ends=ends)
+        return part
+
     def index(self, rows: Tensor) -> Trellis:
         """The trellis of some rows."""
         part = Trellis.__new__(Trellis)
