@@ -14,6 +14,7 @@ from discdiff.rules import Rule, Span
 from domains.smiles.grammar import DEPTH, RINGS, Grammar
 from domains.smiles.hints import hint
 from domains.smiles.symbols import ORGANIC, digit_of, element_of
+from domains.smiles.valence import Valence
 from domains.smiles.vocabulary import ELEMENTS, Vocabulary
 
 _RANGE = re.compile(
@@ -32,6 +33,7 @@ def rules(vocabulary: Vocabulary) -> Mapping[str, Rule]:
         "grammar": rule(
             "the syntax of SMILES: branches to a depth, at most so many rings open at once", "depth=4,rings=4", _grammar
         ),
+        "valence": rule("no atom has more bonds than it can, as far as it is seen before a branch", "", _valence),
         "elements": rule("only these elements (hydrogens aside)", "C,N,O", _elements),
         "rings": rule("so many ring bonds: 2, 1-3, -3 (at most) or 2-", "1-3", _rings),
         "heteroatoms": rule("so many atoms that are neither carbon nor hydrogen", "2-5", _heteroatoms),
@@ -81,6 +83,12 @@ def _grammar(vocabulary: Vocabulary, text: str, span: Span) -> Language:
         caps[found[1]] = int(found[2])
         column += len(part) + 1
     return Grammar(**caps).language(vocabulary.tokens)
+
+
+def _valence(vocabulary: Vocabulary, text: str, span: Span) -> Language:
+    if text.strip():
+        raise TemplateError("expected nothing", template=text, remedy="write the rule alone: --rule valence")
+    return Valence().language(vocabulary.tokens)
 
 
 def _elements(vocabulary: Vocabulary, text: str, span: Span) -> Language:
