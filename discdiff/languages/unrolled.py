@@ -16,11 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, MAX_ENTRIES, MAX_STATES, Language, Table
+from discdiff.languages.language import DEAD, MAX_ENTRIES, Language, Table
 from discdiff.languages.minimal import Bools, Ints, distinct_rows
 
 MAX_UNROLLED = 100_000_000
-"""Entries of the tables of all positions together, while they are being made."""
+"""Entries of the tables of all positions together; positions that are alike count once."""
+
+MAX_LOOKED_AT = 400_000_000
+"""Entries that two languages may be looked at in: a minute."""
+
+SMALL = 1_000
+"""Pairs of states at a position that are multiplied out without further ado."""
+
+Pairs = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +102,18 @@ def unroll(languages: Sequence[Language], lengths: Collection[int], allowed: Boo
         table = np.append(table, np.full((language.num_states, 1), language.num_states), axis=1)
         steps = [np.ascontiguousarray(table[:, column]).astype(np.int32)] * longest
         parts.append(_meet(free, Unrolled(steps, [language.accepting] * (longest + 1), classes, count)))
-    parts.sort(key=lambda part: part.num_states)
-    return reduce(_meet, parts)
+    return _all(parts)
+
+
+def _all(parts: list[Unrolled]) -> Unrolled:
+    """What all accept: small ones first among themselves, which costs little; the largest then takes them in turn."""
+    groups: list[Unrolled] = []
+    for part in sorted(parts, key=lambda part: part.num_states):
+        if groups and groups[-1].num_states * part.num_states <= SMALL:
+            groups[-1] = _meet(groups[-1], part)
+        else:
+            groups.append(part)
+    return reduce(_meet, reversed(groups))
 
 
 def joint_classes(languages: Sequence[Language]) -> tuple[Ints, list[Ints]]:
@@ -135,68 +153,74 @@ def _sets(allowed: Bools | None, classes: Ints, count: int, longest: int) -> lis
 
 def _meet(one: Unrolled, other: Unrolled) -> Unrolled:
     """What both accept, with the fewest states."""
-    here = np.zeros(min(len(one.final[0]), len(other.final[0]), 1), dtype=np.int64)  # pairs, as one number each
-    tables: list[Table] = []
-    final: list[Bools] = []
-    # Positions are alike again and again, so what follows is found once.
-    known: dict[tuple[int, int, bytes], tuple[Table, npt.NDArray[np.int64]]] = {}
-    entries = 0
-    for i in range(one.longest + 1):
-        width = len(other.final[i])
-        final.append(one.final[i][here // width] & other.final[i][here % width])
-        if i == one.longest:
-            break
-        key = (id(one.tables[i]), id(other.tables[i]), here.tobytes())
-        if key not in known:
-            known[key] = _onward(one, other, i, here)
-            entries += known[key][0].size
-            _check(len(known[key][1]), one.num_classes, entries, MAX_ENTRIES, MAX_UNROLLED)
-        table, here = known[key]
-        tables.append(table)
-    return _smallest(tables, final, one)
+    # A pair of states is one number: those that a beginning leads to, at each position, in order.
+    reached = [np.zeros(min(len(one.final[0]), len(other.final[0]), 1), dtype=np.int64)]
+    # Positions are alike again and again, so what follows is found once, and so is what leads there.
+    onward: dict[tuple[int, int, bytes], Pairs] = {}
+    looked_at = 0
+    for i in range(one.longest):
+        key = (id(one.tables[i]), id(other.tables[i]), reached[i].tobytes())
+        if key not in onward:
+            pairs = _led_to(one, other, i, reached[i])
+            onward[key] = _distinct(pairs[pairs >= 0], len(one.final[i + 1]) * len(other.final[i + 1]))
+            looked_at += pairs.size
+            _check(len(onward[key]), one.num_classes, looked_at, MAX_LOOKED_AT)
+        reached.append(onward[key])
+    return _smallest(one, other, reached)
 
 
-def _onward(one: Unrolled, other: Unrolled, i: int, here: npt.NDArray[np.int64]) -> tuple[Table, npt.NDArray[np.int64]]:
-    """Where pairs of states at position i lead, and the pairs that they lead to."""
+def _led_to(one: Unrolled, other: Unrolled, i: int, here: Pairs) -> Pairs:
+    """Where pairs of states at position i lead: int64 `[n, classes]`, −1 where nothing accepted follows."""
     width, after = len(other.final[i]), (len(one.final[i + 1]), len(other.final[i + 1]))
     to_one, to_other = one.tables[i][here // width], other.tables[i][here % width]
-    alive = (to_one < after[0]) & (to_other < after[1])
-    there, place = _numbered(to_one[alive].astype(np.int64) * after[1] + to_other[alive], after[0] * after[1])
-    table = np.full(alive.shape, len(there), dtype=np.int32)
-    table[alive] = place
-    return table, there
+    pairs = to_one.astype(np.int64) * after[1] + to_other
+    pairs[(to_one == after[0]) | (to_other == after[1])] = DEAD
+    return pairs
 
 
-def _numbered(pairs: npt.NDArray[np.int64], most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which of 0 .. most − 1 occur, in order, and the place of each among them."""
+def _distinct(pairs: Pairs, most: int) -> Pairs:
+    """Which of 0 .. most − 1 occur, in order."""
     if most > 8 * len(pairs) + (1 << 16):
-        return np.unique(pairs, return_inverse=True)
+        return np.unique(pairs)
     seen = np.zeros(most, dtype=np.bool_)  # quicker than sorting
     seen[pairs] = True
-    return np.nonzero(seen)[0], (np.cumsum(seen) - 1)[pairs]
+    return np.nonzero(seen)[0]
 
 
-def _smallest(tables: list[Table], final: list[Bools], like: Unrolled) -> Unrolled:
-    """Without states from which nothing is accepted, and with one for all that have the same ways on."""
-    known: dict[tuple[int, bytes, bytes], tuple[Table, Bools, Ints]] = {}
-    fewest: list[Table] = []
+def _looked_up(pairs: Pairs, there: Pairs, states: Ints, most: int) -> Table:
+    """The state of each pair, of those that occur and, last, of the dead one."""
+    if most > 8 * pairs.size + (1 << 16):
+        return states[np.where(pairs < 0, len(there), np.searchsorted(there, pairs))]
+    of_pair = np.full(most + 1, states[-1], dtype=np.int32)  # −1 is the last
+    of_pair[there] = states[:-1]
+    return of_pair[pairs]
+
+
+def _smallest(one: Unrolled, other: Unrolled, reached: list[Pairs]) -> Unrolled:
+    """Without pairs from which nothing is accepted, and with one state for all that have the same ways on."""
+    known: dict[tuple[int, int, bytes, bytes, bytes], tuple[Table, Bools, Ints]] = {}
+    tables: list[Table] = []
     ends: list[Bools] = []
-    after, entries = (
-        np.zeros(1, dtype=np.int32),
-        0,
-    )  # the new number of each state at the next position, the dead one last
-    for i in range(len(tables), -1, -1):
-        table = tables[i] if i < len(tables) else np.zeros((len(final[i]), 0), dtype=np.int32)
-        key = (id(tables[i]) if i < len(tables) else -1, after.tobytes(), final[i].tobytes())
+    after, entries = np.zeros(1, dtype=np.int32), 0  # the state of each pair at the next position, the dead one last
+    for i in range(one.longest, -1, -1):
+        width, here = len(other.final[i]), reached[i]
+        final = one.final[i][here // width] & other.final[i][here % width]
+        last = i == one.longest
+        origin = (-1, -1) if last else (id(one.tables[i]), id(other.tables[i]))
+        key = (*origin, here.tobytes(), after.tobytes(), final.tobytes())
         if key not in known:
-            known[key] = found = _merged(after[table], final[i], int(after[-1]))
-            entries += found[0].size
-            _check(len(found[0]), like.num_classes, entries, MAX_ENTRIES, MAX_UNROLLED)
+            table = np.zeros((len(here), 0), dtype=np.int32)
+            if not last:
+                most = len(one.final[i + 1]) * len(other.final[i + 1])
+                table = _looked_up(_led_to(one, other, i, here), reached[i + 1], after, most)
+            known[key] = _merged(table, final, int(after[-1]))
+            entries += known[key][0].size
+            _check(len(known[key][0]), one.num_classes, entries, MAX_UNROLLED)
         smaller, ending, after = known[key]
         ends.append(ending)
-        if i < len(tables):
-            fewest.append(smaller)
-    return Unrolled(fewest[::-1], ends[::-1], like.classes, like.num_classes)
+        if not last:
+            tables.append(smaller)
+    return Unrolled(tables[::-1], ends[::-1], one.classes, one.num_classes)
 
 
 def _merged(table: Table, final: Bools, dead: int) -> tuple[Table, Bools, Ints]:
@@ -208,14 +232,14 @@ def _merged(table: Table, final: Bools, dead: int) -> tuple[Table, Bools, Ints]:
     return table[alive[first]], final[alive[first]], number
 
 
-def _check(states: int, classes: int, entries: int, most_here: int, most: int) -> None:
-    if states * classes > most_here or entries > most:
+def _check(states: int, classes: int, entries: int, most: int) -> None:
+    if states * classes > MAX_ENTRIES or entries > most:
         raise IncompatibleError(
             "Constraint (all that is asked, together)",
             got=f"{states:,} states or more at a position, {classes} classes of tokens, {entries:,} entries in all",
-            expected=f"at most {most_here:,} entries at a position, and {most:,} in all",
+            expected=f"at most {MAX_ENTRIES:,} entries at a position, and {most:,} in all",
             remedy="Ask for less at once, or for one length: narrower bands, shorter windows, fewer forbidden words.",
         )
 
 
-__all__ = ["MAX_STATES", "Unrolled", "joint_classes", "unroll"]
+__all__ = ["Unrolled", "joint_classes", "unroll"]
