@@ -51,7 +51,7 @@ class Trellis:
         known: dict[int, tuple[Tensor, Moves]] = {}
         for table, after in zip(language.tables, language.final[1:], strict=True):
             if id(table) not in known:
-                following = torch.as_tensor(table, dtype=torch.int64, device=device)
+                following = torch.as_tensor(table, device=device)
                 known[id(table)] = following, Moves.of(following, len(after))
         self.following = [known[id(table)][0] for table in language.tables]
         self.moves = [known[id(table)][1] for table in language.tables]
@@ -146,7 +146,7 @@ class Trellis:
         state = state.clamp(max=len(self.final[0]))
         places = torch.arange(len(each), device=weights.device)
         for i in range(self.longest):
-            targets = self.following[i][state.clamp(max=max(len(self.final[i]) - 1, 0))]
+            targets = self.following[i][state.clamp(max=max(len(self.final[i]) - 1, 0))].long()
             onward, weight = ways.beta[i + 1][targets, each[:, None]], weights[i].T[each]
             mass = onward + weight if ways.log else onward * weight
             if ways.log:
@@ -209,7 +209,7 @@ def _onward(beta: Tensor, following: Tensor, weights: Tensor) -> Tensor:
 def _scatter_logsumexp(values: Tensor, index: Tensor, size: int) -> Tensor:
     """log Σ exp of `[n, C, B]` values that lead to the same one of `size` states: `[size, B]`."""
     rows = values.shape[2]
-    flat, where = values.reshape(-1, rows), index.reshape(-1, 1).expand(-1, rows)
+    flat, where = values.reshape(-1, rows), index.reshape(-1, 1).long().expand(-1, rows)
     most = flat.new_full((size, rows), -torch.inf).scatter_reduce(0, where, flat, "amax")
     base = torch.where(torch.isfinite(most), most, 0.0)
     total = torch.zeros_like(most).scatter_add(0, where, (flat - base.gather(0, where)).exp())
