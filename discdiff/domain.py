@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from discdiff.constraints import Constraint
     from discdiff.data import SequenceDataset
-    from discdiff.rules import Rule
+    from discdiff.rules import Rule, Rules
     from discdiff.sequences import Sequences
 
 MASK_SYMBOL = "_"
@@ -134,6 +134,11 @@ class Domain(ABC):
     @property
     def rules(self) -> Mapping[str, Rule]:
         """What may be asked of sequences beside a template, by name: "forbid", "regex", ... (see `discdiff.rules`)."""
+        return {}
+
+    @property
+    def validity(self) -> Rules:
+        """Rules that all valid sequences keep, or nearly: they make validity as a constraint quick to draw under."""
         return {}
 
     @abstractmethod

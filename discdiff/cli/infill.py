@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.template,
         arguments.n,
         rules=options.rules(arguments),
+        valid=arguments.valid,
         **options.sampling(arguments),
     )
     output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)

@@ -120,6 +120,7 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
     add("--forbid", action="append", default=[], metavar="PATTERN", help="must occur nowhere")
     add("--regex", action="append", default=[], metavar="PATTERN", help="must match the whole sample")
     add("--rule", action="append", default=[], metavar="NAME=VALUE", help="another rule, such as gc=40-60%%")
+    add("--valid", action="store_true", help="every sample is valid: for SMILES, RDKit reads it")
 
 
 def rules(arguments: argparse.Namespace) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ examples:
   discdiff sample runs/zinc -n 64 --sampler first_hitting       # exact: one token at a time, no steps
   discdiff sample runs/zinc -n 64 --steps 32 --temperature 0.9  # fewer steps, sharper choices
   discdiff sample runs/promoters --require TATAAT --forbid EcoRI  # holds in every sample
+  discdiff sample runs/zinc -n 64 --valid                       # molecules that RDKit reads, all of them
   discdiff sample runs/core -n 10 --label 1 --length 70 --json
 """
 
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.n,
         length=arguments.length,
         rules=options.rules(arguments),
+        valid=arguments.valid,
         **options.sampling(arguments),
     )
     output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)

@@ -129,7 +129,7 @@ class Checked(Constraint):
         assert bound is not None, "bound to lengths before the first draw"
         job = _Job(prediction, rows, bound.open_in(prediction, rows), tilt)
         x0, known = bound.recall(prediction.tokens[rows], rows, job.open[rows])
-        keys, every = _keys(u[rows]), torch.arange(len(rows), device=rows.device)
+        keys, every = self._keys(rows, u), torch.arange(len(rows), device=rows.device)
         x0, left = self._tried(job, every, x0, u, torch.where(known, self.tries, self.first))
         self.draws["exact"] += len(rows) - len(left)
         if len(left):
@@ -144,9 +144,10 @@ class Checked(Constraint):
     def _tried(self, job: _Job, places: Tensor, x0: Tensor, u: Tensor, budget: Tensor) -> tuple[Tensor, Tensor]:
         """Whole draws of rows by their places: x0 `[n, L]`, replaced where one passes, and the n' places where not."""
         rows, x0 = job.rows[places], x0.clone()
-        keys, left, lost, tried = _keys(u[rows]), torch.arange(len(places), device=rows.device), [], 0
+        keys, left, lost, tried = self._keys(rows, u), torch.arange(len(places), device=rows.device), [], 0
         while len(left):
-            each = max(1, min(len(rows) // len(left), int(budget[left].min()) - tried))
+            most = max(len(rows), min(tried * len(left), _AT_ONCE)) // len(left)
+            each = max(1, min(most, int(budget[left].min()) - tried))
             draws, turn = left.repeat_interleave(each), torch.arange(each, device=rows.device).repeat(len(left))
             # The sampler's own numbers first, then others that follow from them: a row's draws are its own.
             numbers = _numbers(keys[draws], tried + turn, u.shape[1], "again") if tried else u[rows[draws]]
@@ -198,6 +199,14 @@ class Checked(Constraint):
             drawn = job.complete(self.within, pinned, mask, some, _numbers(keys, turn, x0.shape[1], "move"))
             x0 = torch.where(self._passing(drawn, rows)[:, None], drawn, x0)
         return x0
+
+    def _keys(self, rows: Tensor, u: Tensor) -> Tensor:
+        """A number for each row, int64, that follows from the uniform numbers of its own positions."""
+        assert self._bound is not None
+        place = torch.arange(u.shape[1], device=u.device)
+        used = place < self._bound.lengths.to(u.device)[rows][:, None]
+        digits = (u[rows].double() * 2.0**53).long().masked_fill(~used, 0)
+        return (digits * (2 * place + 1)).sum(1)
 
     def _passing(self, tokens: Tensor, rows: Tensor) -> Tensor:
         assert self._bound is not None
@@ -287,12 +296,6 @@ def _other(
     )
 
 
-def _keys(u: Tensor) -> Tensor:
-    """A number for each row, int64, that follows from its uniform numbers `[R, L]`."""
-    digits = (u.double() * 2.0**53).long()
-    return (digits * (2 * torch.arange(u.shape[1], device=u.device) + 1)).sum(1)
-
-
 def _numbers(keys: Tensor, turn: Tensor, count: int, purpose: str) -> Tensor:
     """float64 `[n, count]` uniform numbers of each key's turn."""
     return Keys(0, keys + turn * _TURN).uniform((len(keys), count), purpose, torch.float64)
@@ -300,6 +303,9 @@ def _numbers(keys: Tensor, turn: Tensor, count: int, purpose: str) -> Tensor:
 
 _FLATTER = (2, 8)
 """Powers of the denoiser's inverse temperature that a first x0 is looked for with, where the denoiser finds none."""
+
+_AT_ONCE = 256
+"""Draws made together for few rows, once as many as that have failed."""
 
 _TURN = 0x5851F42D4C957F2D
 """An odd number: turns of one key are far apart."""

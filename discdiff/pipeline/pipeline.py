@@ -18,7 +18,7 @@ from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
-from discdiff.pipeline.drawing import Drawing, StringReward
+from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
 from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
@@ -88,6 +88,8 @@ class Pipeline:
         length: int | None = None,
         rules: Rules | None = None,
         constraint: Constraint | Language | None = None,
+        check: StringCheck | None = None,
+        valid: bool = False,
         sampler: Sampler | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -111,6 +113,8 @@ class Pipeline:
             rules: what is asked of each string, by the domain's names, such as `{"forbid": ["EcoRI"], "gc": "40-60%"}`;
                 see `domain.rules`. It holds in every string.
             constraint: a constraint, or language over the domain's tokens, that holds as well.
+            check: whether a string will do, for what no rule says: any function; see `constraints.Checked`.
+            valid: every string is valid, as `domain.invalid` has it; the domain's own rules help.
             sampler: how to get from noise to data; by default the run's.
             steps: network calls, for samplers that take them; by default the run's.
             seed: any integer.
@@ -135,9 +139,11 @@ class Pipeline:
                 "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
+        rules = {**self.domain.validity, **(rules or {})} if valid else rules
         asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
         method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
-        method = replace(method, particles=particles, reward=reward, reward_strength=reward_strength)
+        steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
+        method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, length, method, **how)  # type: ignore[arg-type]
 
@@ -148,6 +154,8 @@ class Pipeline:
         *,
         rules: Rules | None = None,
         constraint: Constraint | Language | None = None,
+        check: StringCheck | None = None,
+        valid: bool = False,
         sampler: Sampler | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -171,9 +179,11 @@ class Pipeline:
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
+        rules = {**self.domain.validity, **(rules or {})} if valid else rules
         asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
         method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
-        method = replace(method, particles=particles, reward=reward, reward_strength=reward_strength)
+        steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
+        method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
 

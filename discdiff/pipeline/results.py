@@ -92,6 +92,8 @@ class Method:
     particles: int = 1
     reward: Callable[[list[str]], Sequence[float]] | None = None
     reward_strength: float = 1.0
+    check: Callable[[str], bool] | None = None
+    valid: bool = False
 
 
 @dataclass

@@ -14,7 +14,7 @@ from discdiff.errors import CheckpointError, ConfigError, DataError
 from domains.smiles.vocabulary import AtomVocabulary, ClosedVocabulary, Vocabulary
 
 if TYPE_CHECKING:
-    from discdiff.rules import Rule
+    from discdiff.rules import Rule, Rules
     from domains.smiles.reading import Entry
 
 Tokenizer = Literal["closed", "atom"]
@@ -164,6 +164,11 @@ class SMILES(Domain):
         from domains.smiles.rules import rules
 
         return rules(self.vocabulary)
+
+    @property
+    def validity(self) -> Rules:
+        """The grammar, and the valence of atoms; what RDKit finds beside, mostly of aromaticity, no automaton holds."""
+        return {"grammar": "", "valence": ""}
 
     def invalid(self, sequence: str) -> str | None:
         """RDKit's parser and sanitization on the raw string; the reason begins with its kind and a colon."""

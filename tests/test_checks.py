@@ -1,0 +1,76 @@
+"""What is asked of whole strings: `check=` and `valid=True` of a pipeline, and `--valid`."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+import discdiff as dd
+from discdiff.data import LengthModel
+from discdiff.errors import DiscdiffError, DiscdiffWarning
+from discdiff.pipeline import Pipeline
+from domains.dna import DNA
+from domains.smiles import SMILES, chemistry
+from tests.test_pipeline import trained
+
+MOLECULES = ["CCO", "c1ccccc1C(=O)N", "CC(C)Cl", "C1CCNCC1", "CN1C=NC2=C1C(=O)N"]
+
+
+def chemist(process: type[dd.Absorbing] | type[dd.Uniform] = dd.Absorbing, *, end: bool = False) -> Pipeline:
+    """A model of molecules that knows nothing of chemistry."""
+    domain = SMILES(tokenizer="atom").fit(MOLECULES)
+    size = domain.vocab_size
+    lengths = LengthModel.of([13], end=size) if end else LengthModel.of([8, 10, 12])
+    return Pipeline(trained(size + end, process=process(size + end)), domain, lengths, 12)
+
+
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("process", [dd.Absorbing, dd.Uniform])
+def test_molecules_of_a_model_that_knows_none(process: type[dd.Absorbing] | type[dd.Uniform], end: bool) -> None:
+    pipe = chemist(process, end=end)
+    free = pipe.sample(16, steps=6, seed=1)
+    assert sum(chemistry.fault(one) is None for one in free) < 8
+    drawn = pipe.sample(16, steps=6, seed=1, valid=True)
+    assert [one for one in drawn if chemistry.fault(one) is not None] == []
+    assert pipe.sample(16, steps=6, seed=1, valid=True, batch_size=5) == drawn
+    assert len(set(drawn)) > 8
+
+
+def test_a_template_a_rule_and_a_check_at_once() -> None:
+    """A ring given, no chlorine, and as many oxygens as nitrogens, which no small automaton counts."""
+    drawn = chemist().infill(
+        "C1CC{2-4}1{3}",
+        12,
+        steps=6,
+        valid=True,
+        rules={"elements": "C,N,O", "grammar": "depth=2,rings=2"},
+        check=lambda text: text.count("O") == text.count("N"),
+    )
+    for one in drawn:
+        assert chemistry.fault(one) is None
+        assert one.startswith("C1CC")
+        assert one.count("O") == one.count("N")
+        assert "Cl" not in one
+
+
+def test_a_check_of_dna() -> None:
+    """Its own reverse complement: longer than an automaton remembers."""
+    domain = DNA()
+    pipe = Pipeline(trained(domain.vocab_size, process=dd.Absorbing(domain.vocab_size)), domain, LengthModel.of([8]), 8)
+    complement = str.maketrans("ACGT", "TGCA")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DiscdiffWarning)
+        drawn = pipe.sample(8, steps=4, check=lambda text: text == text.translate(complement)[::-1])
+    assert all(text == text.translate(complement)[::-1] for text in drawn)
+
+
+def test_few_draws_that_pass_are_told() -> None:
+    domain = DNA()
+    pipe = Pipeline(trained(domain.vocab_size, process=dd.Absorbing(domain.vocab_size)), domain, LengthModel.of([8]), 8)
+    with pytest.warns(DiscdiffWarning, match=r"the check: of \d+% of the draws none of 64 passed"):
+        pipe.sample(4, steps=16, check=lambda text: text[:5] == "ACGTA")
+    with pytest.raises(DiscdiffError, match=r"the check: none of 4096 sequences"):
+        pipe.sample(1, steps=2, check=lambda text: False)
+    with pytest.raises(dd.IncompatibleError, match="Particles"):
+        pipe.sample(1, particles=2, check=lambda text: True, sampler=dd.samplers.FirstHitting())
