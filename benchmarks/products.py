@@ -32,10 +32,7 @@ BATCH = 16
 FINGER = {"require": "PS00028"}
 SITES = {"forbid": ["EcoRI", "BsaI"], "homopolymer": "4"}
 # The first hundred residues of E. coli's DNA gyrase, subunit B, as one writes them down.
-PROTEIN = (
-    "MSNSYDSSSIKVLKGLDAVRKRPGMYIGDTDDGTGLHHMVFEVVDNAIDEALAGHCKEIIVTIHADNSVSVQDDGRGIPTGIHPEEGVSAAEVIMTVLH"
-    "A"
-)
+PROTEIN = "MSNSYDSSSIKVLKGLDAVRKRPGMYIGDTDDGTGLHHMVFEVVDNAIDEALAGHCKEIIVTIHADNSVSVQDDGRGIPTGIHPEEGVSAAEVIMTVLHA"
 
 
 class Case(NamedTuple):
@@ -51,6 +48,7 @@ CASES = {
     "finger-charge": Case("protein", {**FINGER, "charge": "-2..3"}, 40),
     "finger-composition": Case("protein", {**FINGER, "composition": "KR=5-10"}, 40),
     "finger-charge-composition": Case("protein", {**FINGER, "charge": "-2..3", "composition": "KR=5-10"}, 40),
+    "finger-charge-100": Case("protein", {**FINGER, "charge": "-2..3"}, 100),
     "window-50": Case("dna", {"gc_window": "20:30-70%"}, 50),
     "window-sites-50": Case("dna", {"gc_window": "20:30-70%", **SITES}, 50),
     "window-sites-200": Case("dna", {"gc_window": "20:30-70%", **SITES}, 200),
@@ -58,6 +56,11 @@ CASES = {
     "codons": Case("dna", {"codes": PROTEIN, **SITES, "gc": "45-55%"}, 300),
     "molecule": Case(
         "smiles", {"grammar": "depth=4,rings=4", "rings": "-3", "elements": "C,N,O,F", "require": "C(=O)N"}, 44
+    ),
+    "molecule-valence": Case(
+        "smiles",
+        {"grammar": "depth=4,rings=4", "valence": "", "rings": "-3", "elements": "C,N,O,F", "require": "C(=O)N"},
+        44,
     ),
 }
 

@@ -154,6 +154,54 @@ def test_one_after_the_other(asked: list[Language], seed: int) -> None:
     assert all(map(torch.equal, first.given(6, width), second.given(6, width)))
 
 
+@given(several, st.integers(0, 2**31))
+def test_rows_with_sets_of_their_own(asked: list[Language], seed: int) -> None:
+    """Unrolled over what any row may hold, each row has the Z and the marginals that it has alone: 1e-12."""
+    draw = np.random.default_rng(seed)
+    rows, n = 4, 3
+    each = np.stack([sets(int(draw.integers(2**31)))[:n] for _ in range(rows)])
+    named = dict(enumerate_names(asked))
+    if any(language.empty for language in asked) or not all(accepted(asked, {n}, allowed) for allowed in each):
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(automaton, "MOST_AT_ONCE", 0)
+        whole = Automaton(named, Allowed(torch.from_numpy(each))).bound(torch.full((rows,), n))
+        alone = [Automaton(named, Allowed(torch.from_numpy(a))).bound(torch.tensor([n])) for a in each]
+    p = draw.dirichlet(np.ones(V), size=(rows, n))
+    where = everywhere(torch.full((rows,), n))
+    found = whole.log_marginals(said(p), where).reshape(rows, n, V)
+    for b, constraint in enumerate(alone):
+        mine = said(p[b : b + 1])
+        torch.testing.assert_close(whole.log_total(said(p))[b], constraint.log_total(mine)[0], rtol=1e-12, atol=1e-12)
+        one = constraint.log_marginals(mine, everywhere(torch.tensor([n])))
+        torch.testing.assert_close(found[b].exp(), one.exp(), rtol=1e-12, atol=1e-12)
+
+
+@given(st.lists(languages(), min_size=3, max_size=5), st.integers(1, LONGEST))
+def test_in_any_order_and_grouping(asked: list[Language], length: int) -> None:
+    """Small languages first or the largest: one smallest automaton."""
+    sizes = []
+    for small in (0, 3, 10**6):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(unrolled, "SMALL", small)
+            found = unroll(asked, {length})
+        assert walked(found, {length}) == accepted(asked, {length}, None)
+        sizes.append([len(final) for final in found.final])
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+@given(st.lists(st.integers(0, 199), max_size=30), st.booleans())
+def test_numbers_of_pairs(pairs: list[int], sparse: bool) -> None:
+    """With a table where numbers are dense, by searching where they are not: the same."""
+    most = 10**7 if sparse else 200
+    found = unrolled._distinct(np.array(pairs, dtype=np.int64), most)
+    assert found.tolist() == sorted(set(pairs))
+    states = np.arange(len(found) + 1, dtype=np.int32) * 7
+    asked = np.array([[*pairs, -1]])
+    looked_up = unrolled._looked_up(asked, found, states, most).tolist()[0]
+    assert looked_up == [7 * sorted(set(pairs)).index(pair) for pair in pairs] + [7 * len(found)]
+
+
 def test_positions_alike_share_a_table() -> None:
     """The middle of a long sequence costs as much as one position of it."""
     word = contains([[{0}, {1}, {0}]], V)
