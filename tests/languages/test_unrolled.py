@@ -23,7 +23,20 @@ LONGEST = 4
 ENDS_APART = Language.of([[1, 2], [3, 3], [3, 3], [-1, -1]], [False, True, False, True], [0, 1, 1])
 # Each tells tokens apart that the other does not.
 CLASSES_APART = [count({0}, 1, 1, V), count({1}, 1, 1, V)]
-several = st.lists(languages(), min_size=1, max_size=3)
+
+
+def rich(seed: int) -> list[Language]:
+    """One to three languages of up to five states in which much is accepted."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for _ in range(int(draw.integers(1, 4))):
+        table = draw.integers(0, 5, size=(5, 3))
+        table[draw.random(size=table.shape) < 0.1] = -1
+        found.append(Language.of(table, draw.random(5) < 0.7, draw.integers(3, size=V)))
+    return found
+
+
+several = st.one_of(st.lists(languages(), min_size=1, max_size=3), st.integers(0, 2**31).map(rich))
 some_lengths = st.sets(st.integers(1, LONGEST), min_size=1)
 
 
