@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import Constraint, PositionWise, Unconstrained
+from discdiff.constraints.conflicts import class_counts, why_empty
 from discdiff.constraints.filtered import Filtered, Tilt
 from discdiff.constraints.trellis import Trellis
 from discdiff.errors import EmptyLanguageError, IncompatibleError
 from discdiff.languages import Language
 from discdiff.languages.product import product
-from discdiff.languages.unrolled import Unrolled, joint_classes, unroll
+from discdiff.languages.unrolled import joint_classes, unroll
 from discdiff.prediction import Positions, Prediction
 
 MOST_AT_ONCE = 20_000
@@ -132,10 +133,10 @@ class Automaton(Constraint):
         self._tables = self._unrolled(different, allowed)
         language = self._tables.language
         of_token = torch.as_tensor(language.classes).long()
-        counts = _counts(language, allowed, len(different))
+        counts = class_counts(language, allowed, len(different))
         classes = self._tables.over(different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
         if not bool(classes[:, 0].any(-1).all()):
-            raise EmptyLanguageError(self._reason(different, allowed))
+            raise EmptyLanguageError(why_empty(self.parts, self._factors, different, allowed))
         token_count = (classes * counts).sum(-1)
         single = (token_count == 1) & (torch.arange(classes.shape[1]) < different[:, None])
         rows, positions = single.nonzero(as_tuple=True)
@@ -164,32 +165,6 @@ class Automaton(Constraint):
         tokens, frozen = (value.reshape(-1) for value in self.within.given(self.rows, width))
         exact = torch.nn.functional.one_hot(tokens[frozen], vocab_size).bool()
         return allowed.clone().index_put((frozen,), exact).reshape(self.rows, width, -1)
-
-    def _reason(self, lengths: Tensor, allowed: Tensor) -> str:
-        """Why nothing satisfies rows of these lengths, as simply as it can be said."""
-        for length in lengths.unique().tolist():
-            for name, part in self.parts.items():
-                possible = np.nonzero(part.lengths(length + 64))[0]
-                if length not in possible:
-                    hint = f"{_ranges(possible)} tokens" if len(possible) else f"more than {length + 64} tokens"
-                    return f"{name}: no sequence of {length} tokens satisfies it (it takes {hint})"
-        alone = []
-        for name, part in self.parts.items():
-            language = unroll([part], set(lengths.tolist()), allowed.any(0).numpy())
-            counts = _counts(language, allowed, len(lengths))
-            if not bool(Trellis(language, lengths).possible(counts.permute(1, 2, 0) > 0)[0].any(0).all()):
-                alone.append(name)
-        positions = "what is given or allowed at the positions"
-        if alone:
-            return f"{' and '.join(alone)} cannot hold with {positions}"
-        for length in lengths.unique().tolist():
-            try:
-                possible = unroll(self._factors, {length}).lengths[length]
-            except IncompatibleError:  # too many states to see without the sets
-                break
-            if not possible:
-                return f"no sequence of {length} tokens satisfies {' and '.join(self.parts)} together"
-        return f"{', '.join(self.parts)} together cannot hold with {positions}"
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.within.given(batch, length) if self._given is None else self._given
@@ -290,25 +265,12 @@ class Automaton(Constraint):
         return Filtered(trellis, self.within, prediction, tilt, rows.to(prediction.tokens.device))
 
 
-def _counts(language: Unrolled, allowed: Tensor, rows: int) -> Tensor:
-    """How many tokens of each class positions' own sets leave: `[rows, L, C]` of bool `[1 or B, L, V]`."""
-    members = torch.nn.functional.one_hot(torch.as_tensor(language.classes).long(), language.num_classes)
-    return (allowed.float() @ members.float()).expand(rows, -1, -1)
-
-
 def _both(first: PositionWise, second: PositionWise) -> PositionWise:
     if type(first) is Unconstrained or type(second) is Unconstrained:
         return second if type(first) is Unconstrained else first
     both = first & second
     assert isinstance(both, PositionWise)
     return both
-
-
-def _ranges(lengths: np.ndarray) -> str:
-    """Numbers in words: 3, 5 to 8."""
-    runs = np.split(lengths, np.nonzero(np.diff(lengths) != 1)[0] + 1)
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:5]]
-    return ", ".join(words) + (", ..." if len(runs) > 5 else "")
 
 
 __all__ = ["Automaton"]
