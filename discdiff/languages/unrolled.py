@@ -19,11 +19,11 @@ from discdiff.errors import IncompatibleError
 from discdiff.languages.language import DEAD, MAX_ENTRIES, Language, Table
 from discdiff.languages.minimal import Bools, Ints, distinct_rows
 
-MAX_UNROLLED = 100_000_000
+MAX_UNROLLED = 150_000_000
 """Entries of the tables of all positions together; positions that are alike count once."""
 
 MAX_LOOKED_AT = 400_000_000
-"""Entries that two languages may be looked at in: a minute."""
+"""Entries that two languages may be looked at in: ten seconds to a minute."""
 
 SMALL = 1_000
 """Pairs of states at a position that are multiplied out without further ado."""
