@@ -21,7 +21,7 @@ from discdiff.model import Diffusion
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
-from discdiff.pipeline.results import SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.results import Guidance, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.rules import Rules
@@ -97,7 +97,7 @@ class Pipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-        guidance: float = 1.0,
+        guidance: Guidance = 1.0,
         particles: int = 1,
         reward: StringReward | None = None,
         reward_strength: float = 1.0,
@@ -123,7 +123,8 @@ class Pipeline:
             top_k: draw each token from the k most likely ones; by default the run's.
             top_p: draw each token from the most likely ones that hold this much of the mass; by default the run's, and
                 1 draws from all.
-            guidance: γ, how much the label is stressed: 1 is the conditional model; see `guidance.Labels`.
+            guidance: γ, how much the label is stressed: 1 is the conditional model; see `guidance.Labels`. Or what
+                wraps the model: `lambda model: guidance.Classifier(model, predictor.of(2), 2.0)`.
             particles: runs for each string, weighed and resampled, for the law itself instead of a proposal for it, and
                 for rewards; see `discdiff.sample`.
             reward: a number for each of some strings; the law is tilted by e^(reward_strength · reward).
@@ -163,7 +164,7 @@ class Pipeline:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-        guidance: float = 1.0,
+        guidance: Guidance = 1.0,
         particles: int = 1,
         reward: StringReward | None = None,
         reward_strength: float = 1.0,

@@ -15,6 +15,9 @@ from discdiff.likelihood import Bound
 from discdiff.model import Model
 from discdiff.samplers import Ancestral, Sampler
 
+Guidance = float | Callable[[Model], Model]
+"""γ of label guidance, or what wraps a model, such as `lambda model: Classifier(model, predictor.of(2), 2.0)`."""
+
 
 @dataclass(frozen=True)
 class SequenceScore:
@@ -128,11 +131,13 @@ class SamplingDefaults:
         temperature: float | None,
         top_k: int | None,
         top_p: float | None,
-        guidance: float = 1.0,
+        guidance: Guidance = 1.0,
     ) -> Method:
         """What is asked for, and these defaults where nothing is."""
         sampler = sampler or self.sampler or Ancestral()
-        if guidance != 1.0:
+        if callable(guidance):
+            model = guidance(model)
+        elif guidance != 1.0:
             model = LabelGuidance(model, guidance)
         tau = self.temperature if temperature is None else temperature
         return Method(
