@@ -19,7 +19,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.languages.language import DEAD, MAX_ENTRIES, Language, Table
 from discdiff.languages.minimal import Bools, Ints, distinct_rows
 
-MAX_UNROLLED = 150_000_000
+MAX_UNROLLED = 100_000_000
 """Entries of the tables of all positions together; positions that are alike count once."""
 
 MAX_LOOKED_AT = 400_000_000
