@@ -1,0 +1,308 @@
+"""What guidance does: how far a property moves, and how far samples then are from real sequences of that class.
+
+    python -m benchmarks.labelled yeast '../shared/data/dna/yeast_expr.{split}.tsv.xz' tables/
+    discdiff train tables/yeast.train.tsv --domain dna --data.label_column bin --loss LabelDropout --output runs/yeast
+    python -m benchmarks.guidance runs/yeast tables/yeast --to high --count 256 --threads 1
+    python -m benchmarks.guidance --draw benchmarks/results/guidance.jsonl docs/pictures
+
+Samples of one class are drawn from a label-conditioned model (trained with `LabelDropout`) by label guidance, by a
+classifier of noised sequences (trained here in a minute; it guides the model without labels), exactly and by its slope,
+and with particles. Each line has the mean of the property, and distances to held-out sequences of that class and to
+all. DNA's property is judged by ridge regression on k-mers and positions of clean training sequences, which guides
+nothing; its held-out correlation is given. Molecules are judged by RDKit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import discdiff as dd
+from benchmarks.grammar import distances
+from benchmarks.real_data import hardware
+from discdiff.guidance import Classifier, FirstOrderClassifier, Labels, Predictor, fit_predictor
+from discdiff.metrics import encoded, jensen_shannon, ngram_counts
+from discdiff.particles import Reward
+from discdiff.randomness import Keys
+from discdiff.samplers import FirstHitting
+from discdiff.sequences import Sequences
+from domains.smiles import chemistry
+from domains.smiles.properties import properties, valid_molecules
+
+GAMMAS = (0.0, 1.0, 2.0, 4.0)
+
+
+# ---- judges ----------------------------------------------------------------------------------------------------------
+class Ridge:
+    """A property of DNA from counts of k-mers up to 5 and the bases at each position, by ridge regression."""
+
+    def __init__(self, texts: Sequence[str], values: np.ndarray, strength: float = 300.0) -> None:
+        features = self.features(texts)
+        self.mean, self.offset = features.mean(0), float(values.mean())
+        centred = features - self.mean
+        gram = centred.T @ centred + strength * np.eye(centred.shape[1])
+        self.slopes = np.linalg.solve(gram, centred.T @ (values - self.offset))
+
+    @staticmethod
+    def features(texts: Sequence[str]) -> np.ndarray:
+        """`[N, F]`."""
+        codes = np.array([["ACGT".index(c) for c in text] for text in texts])
+        found = [np.eye(4)[codes].reshape(len(codes), -1)]
+        for k in range(1, 6):
+            kmers = sum(codes[:, i : codes.shape[1] - k + 1 + i] * 4 ** (k - 1 - i) for i in range(k))
+            counts = np.zeros((len(codes), 4**k))
+            np.add.at(counts, (np.arange(len(codes))[:, None], kmers), 1)
+            found.append(counts)
+        return np.concatenate(found, 1)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        return np.asarray((self.features(texts) - self.mean) @ self.slopes + self.offset)
+
+
+@dataclass
+class Judge:
+    """What is measured of samples of one set.
+
+    Attributes:
+        pipe: the run.
+        tables: its splits, with properties and bins.
+        to: the class that is wanted.
+    """
+
+    pipe: dd.Pipeline
+    tables: dict[str, pd.DataFrame]
+    to: str
+
+    def __post_init__(self) -> None:
+        self.dna = self.pipe.domain.name == "dna"
+        held = pd.concat([self.tables["valid"], self.tables["test"]])
+        self.all = held.sequence.tolist()
+        self.alike = held[held.bin == self.to].sequence.tolist()
+        if self.dna:
+            train = self.tables["train"]
+            self.ridge = Ridge(train.sequence.tolist(), train.expression.to_numpy())
+
+    def about(self) -> dict[str, Any]:
+        """How far the judge itself can be trusted, and what real sequences have."""
+        found: dict[str, Any] = {"held_out": len(self.all), "held_out_of_class": len(self.alike)}
+        if self.dna:
+            test = self.tables["test"]
+            found["judge_correlation"] = float(np.corrcoef(self.ridge(test.sequence.tolist()), test.expression)[0, 1])
+        half = len(self.alike) // 2
+        return found | {
+            "real": self(self.alike[:half], self.alike[half:]),
+            "real_of_all": self(self.all[::2], every=self.all[1::2]),
+        }
+
+    def __call__(
+        self, samples: Sequence[str], alike: Sequence[str] | None = None, every: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        measure = self._dna if self.dna else self._molecules
+        return measure(samples, self.alike if alike is None else alike, self.all if every is None else every)
+
+    def _dna(self, samples: Sequence[str], alike: Sequence[str], every: Sequence[str]) -> dict[str, Any]:
+        values = self.ridge(samples)
+        return {
+            "expression": mean_of(values),
+            "to_class": self._kmers(samples, alike),
+            "to_all": self._kmers(samples, every),
+            "unique": len(set(samples)) / len(samples),
+        }
+
+    def _kmers(self, samples: Sequence[str], others: Sequence[str], k: int = 4) -> float:
+        mine, theirs = (ngram_counts(encoded(self.pipe.domain, texts)[0], k, 4) for texts in (samples, others))
+        return float(jensen_shannon(mine, theirs) or 0.0)
+
+    def _molecules(self, samples: Sequence[str], alike: Sequence[str], every: Sequence[str]) -> dict[str, Any]:
+        valid = [one for one in samples if chemistry.fault(one) is None]
+        if len(valid) < 2:
+            return {"valid": len(valid) / len(samples)}
+        values = properties(valid_molecules(valid))
+        return {
+            "valid": len(valid) / len(samples),
+            **{name: mean_of(np.array(values[name])) for name in ("logp", "qed")},
+            "to_class": distances(valid, alike)["fingerprint_bits"],
+            "to_all": distances(valid, every)["fingerprint_bits"],
+            "unique": len(set(valid)) / len(valid),
+        }
+
+
+def mean_of(values: np.ndarray) -> dict[str, float]:
+    """A mean and its standard error."""
+    return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+# ---- ways to draw ----------------------------------------------------------------------------------------------------
+@dataclass
+class Drawer:
+    """Samples of one class by one way after another."""
+
+    pipe: dd.Pipeline
+    label: int
+    count: int
+    batch_size: int
+    seed: int
+
+    def __call__(
+        self, model: dd.guidance.Guided | dd.Diffusion, *, labelled: bool, rules: dict[str, str], **how: Any
+    ) -> list[str]:
+        pipe, texts = self.pipe, []
+        lengths = pipe.lengths.sample(self.count, Keys(self.seed, torch.arange(self.count)))
+        parts = [
+            pipe.domain.rules[name].read(value, dd.rules.Span(1, pipe.max_length)) for name, value in rules.items()
+        ]
+        constraint = dd.constraints.Automaton(dict(zip(rules, parts, strict=True))) if rules else None
+        for rows in torch.arange(self.count).split(self.batch_size):
+            found = dd.sample(
+                model,
+                len(rows),
+                lengths=lengths[rows],
+                sampler=FirstHitting(),
+                constraint=constraint,
+                labels=torch.full((len(rows),), self.label) if labelled else None,
+                generator=Keys(self.seed, rows),
+                **how,
+            )
+            texts += [pipe.domain.decode(tokens) for tokens in found.lists()]
+        return texts
+
+
+def predictor_of(pipe: dd.Pipeline, train: pd.DataFrame, steps: int, seed: int) -> Predictor:
+    """A classifier of noised sequences, trained on the run's own training set."""
+    names = list(pipe.label_names or [])
+    rows = [pipe.domain.encode(text) for text in train.sequence]
+    sequences = Sequences.from_lists(rows, labels=[names.index(name) for name in train.bin])
+    predictor = Predictor(pipe.model.process.num_states, len(names), seed=seed)
+    fit_predictor(predictor, pipe.model, sequences, generator=torch.Generator().manual_seed(seed), steps=steps)
+    return predictor
+
+
+def qed(pipe: dd.Pipeline) -> Reward:
+    """QED of what is valid, 0 of the rest; λ = 10."""
+
+    def of(sequences: Sequences) -> torch.Tensor:
+        texts = [pipe.domain.decode(tokens) for tokens in sequences.lists()]
+        good = [chemistry.fault(text) is None for text in texts]
+        values = iter(properties(valid_molecules([t for t, ok in zip(texts, good, strict=True) if ok]))["qed"])
+        return torch.tensor([next(values) if ok else 0.0 for ok in good], dtype=torch.float64)
+
+    return Reward(of, strength=10.0, every=4)
+
+
+def ways(pipe: dd.Pipeline, predictor: Predictor | None, label: int) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Names of methods, γ, and arguments of a `Drawer`."""
+    every: list[dict[str, str]] = [{}] if pipe.domain.name == "dna" else [{}, {"grammar": "", "valence": ""}]
+    for rules in every:
+        with_rules = " within the grammar" if rules else ""
+        for gamma in GAMMAS:
+            model = Labels(pipe.model, gamma)
+            yield f"labels{with_rules}", gamma, {"model": model, "labelled": True, "rules": rules}
+    yield "labels, 8 particles", 2.0, {"model": Labels(pipe.model, 2.0), "labelled": True, "rules": {}, "particles": 8}
+    if pipe.domain.name == "smiles":
+        yield "QED as reward, 8 particles", 1.0, {
+            "model": pipe.model, "labelled": False, "rules": every[1], "particles": 8, "reward": qed(pipe),
+        }  # fmt: skip
+    if predictor is not None:
+        for gamma in GAMMAS[1:]:
+            for name, kind in (("classifier", Classifier), ("classifier's slope", FirstOrderClassifier)):
+                yield (
+                    name,
+                    gamma,
+                    {"model": kind(pipe.model, predictor.of(label), gamma), "labelled": False, "rules": {}},
+                )
+        guided = Classifier(pipe.model, predictor.of(label), 2.0)
+        yield "classifier, 8 particles", 2.0, {"model": guided, "labelled": False, "rules": {}, "particles": 8}
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+def draw(results: Path, folder: Path) -> None:
+    """One picture a set: the property against the distance to real sequences of the class."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    table = pd.DataFrame([json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()])
+    for (name, to), rows in table.groupby(["set", "to"]):
+        shown = [key for key in ("expression", "logp", "qed") if key in rows and rows[key].notna().any()]
+        figure, axes = plt.subplots(
+            1, len(shown), figsize=(6 * len(shown), 4.2), dpi=80, layout="constrained", squeeze=False
+        )
+        for axis, key in zip(axes[0], shown, strict=True):
+            for method, line in rows[rows[key].notna()].groupby("method", sort=False):
+                x = line["to_class"].to_numpy(dtype=float)
+                y = np.array([value["mean"] for value in line[key]])
+                error = [1.96 * value["standard_error"] for value in line[key]]
+                real = str(method).startswith("real")
+                axis.errorbar(
+                    x, y, error, marker="*" if real else "o", ms=12 if real else 5, lw=1, label=method, ls="-"
+                )
+                for gamma, *place in zip(line.gamma, x, y, strict=True):
+                    if not real:
+                        axis.annotate(f"{gamma:g}", place, fontsize=7, xytext=(4, 3), textcoords="offset points")
+            axis.set(xlabel="distance to held-out sequences of the class", ylabel=key, title=f"{name}, wanted: {to}")
+        axes[0][0].legend(fontsize=7)
+        figure.savefig(folder / f"guidance-{name}.png")
+        plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("tables", nargs="?", help="what benchmarks.labelled wrote, up to .train.tsv")
+    parser.add_argument("--to", default="high", help="the class that is wanted")
+    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--predictor-steps", type=int, default=1500, help="0: no classifier guidance")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--draw", type=Path, nargs=2, metavar=("RESULTS", "FOLDER"))
+    arguments = parser.parse_args()
+    if arguments.draw:
+        draw(*arguments.draw)
+        return
+    if arguments.run is None or arguments.tables is None:
+        parser.error("a run and its tables are needed")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    pipe = dd.Pipeline.load(arguments.run, device="cpu")
+    tables = {split: pd.read_csv(f"{arguments.tables}.{split}.tsv", sep="\t") for split in ("train", "valid", "test")}
+    common = {
+        "set": Path(arguments.tables).name,
+        "to": arguments.to,
+        "count": arguments.count,
+        "command": "python -m benchmarks.guidance " + " ".join(sys.argv[1:]),
+        "seed": arguments.seed,
+        "hardware": hardware(),
+    }
+    judge = Judge(pipe, tables, arguments.to)
+    about = judge.about()
+    for name in ("real", "real_of_all"):
+        print(json.dumps({"method": name.replace("_", " "), "gamma": 1.0} | about[name] | common), flush=True)
+    label = list(pipe.label_names or []).index(arguments.to)
+    started, predictor = time.time(), None
+    if arguments.predictor_steps:
+        predictor = predictor_of(pipe, tables["train"], arguments.predictor_steps, arguments.seed)
+    judged = {key: value for key, value in about.items() if not key.startswith("real")}
+    judged["predictor_training_seconds"] = time.time() - started
+    drawer = Drawer(pipe, label, arguments.count, arguments.batch_size, arguments.seed)
+    for name, gamma, how in ways(pipe, predictor, label):
+        started = time.time()
+        samples = drawer(**how)
+        seconds = (time.time() - started) / len(samples)
+        row = {"method": name, "gamma": gamma, "seconds_per_sample": seconds} | judge(samples)
+        print(json.dumps(row | judged | common), flush=True)
+
+
+if __name__ == "__main__":
+    main()
