@@ -19,6 +19,7 @@ from discdiff.rules import Span
 from domains.dna import DNA
 from domains.letters import Letters
 from domains.protein import Protein
+from domains.protein.rules import PATTERNS
 from tests.test_pipeline import trained
 
 Check = Callable[[str], object]
@@ -102,6 +103,44 @@ def test_dna(rule: str, value: str, span: Span, check: Check, sequences: Iterabl
 @pytest.mark.parametrize(("rule", "value", "check", "letters"), PROTEIN_RULES, ids=lambda v: str(v)[:16])
 def test_proteins(rule: str, value: str, check: Check, letters: str) -> None:
     disagreement(Protein(), rule, value, Span(1, 8), check, random_ones(letters))
+
+
+# PROSITE's patterns as regular expressions, with a sequence of each.
+NAMED = {
+    "PS00001": ("N[^P][ST][^P]", "NGSA"),
+    "PS00004": ("[RK]{2}.[ST]", "RKAS"),
+    "PS00005": ("[ST].[RK]", "SAR"),
+    "PS00006": ("[ST]..[DE]", "TAAE"),
+    "PS00008": ("G[^EDRKHPFYW]..[STAGCN][^P]", "GAAASA"),
+    "PS00009": (".G[RK][RK]", "FGKR"),
+    "PS00014": ("[KRHQSA][DENQ]EL$", "KDEL"),
+    "PS00016": ("RGD", "RGD"),
+    "PS00017": ("[AG].{4}GK[ST]", "GPPGTGKT"),
+    "PS00028": ("C.{2,4}C.{3}[LIVMFYWC].{8}H.{3,5}H", "CPECGKSFSQSSNLQKHQRTH"),
+    "PS00029": ("L.{6}L.{6}L.{6}L", "LAAAAAALAAAAAALAAAAAAL"),
+    "PS00342": ("[STAGCN][RKH][LIVMAFY]$", "SKL"),
+}
+
+
+@pytest.mark.parametrize(("accession", "name"), PATTERNS)
+def test_named_patterns(accession: str, name: str) -> None:
+    """Each against `re`, in 300 random sequences: as they are, with the pattern in them, and with it broken."""
+    expression, example = NAMED[accession]
+    domain, draw = Protein(), random.Random(accession)
+    language = domain.rules["require"].read(accession, Span(1, 40))
+    assert language.equivalent(domain.rules["require"].read(name, Span(1, 40)))
+    seen = set()
+    for k in range(300):
+        before = "".join(draw.choices("ACDEFGHIKLMNPQRSTVWY", k=draw.randrange(8)))
+        after = "" if expression.endswith("$") and k % 2 else draw.choice(["", "A", "PK", "WWDE"])
+        middle = list(example)
+        for _ in range(k % 3):
+            middle[draw.randrange(len(middle))] = draw.choice("ACDEFGHIKLMNPQRSTVWY")
+        sequence = before + "".join(middle) + after
+        found = re.search(expression, sequence) is not None
+        assert language.accepts(domain.encode(sequence)) is found, sequence
+        seen.add(found)
+    assert seen == {True, False}
 
 
 def test_a_zinc_finger() -> None:
