@@ -84,12 +84,12 @@ def test_plain_floats_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lengths_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row as long as the longest."""
-    inner = Trellis.__init__
+    inner = Trellis.over
 
-    def made(self: Trellis, language: Unrolled, lengths: Tensor, device: torch.device | str = "cpu") -> None:
-        inner(self, language, torch.full_like(lengths, int(lengths.max())), device)
+    def made(self: Trellis, lengths: Tensor) -> Trellis:
+        return inner(self, torch.full_like(lengths, int(lengths.max())))
 
-    monkeypatch.setattr(Trellis, "__init__", made)
+    monkeypatch.setattr(Trellis, "over", made)
     with pytest.raises(FAILS):
         automata.test_against_enumeration(torch.float64)
 
