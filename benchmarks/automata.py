@@ -6,7 +6,8 @@
 A step predicts from a batch of masked sequences and draws all their tokens, without a constraint and with one, the two
 taking turns, so that what else the machine does falls on both. Prints one JSON line a setting: seconds (median, least,
 greatest), the share that the automaton adds (median over turns, with quartiles), also to a step that only reads the
-probabilities, in cheaper pieces, and draws nothing; and the parts of the constrained step.
+probabilities, in cheaper pieces, and draws nothing; what the weights of particles add, which need a second filter pass;
+and the parts of the constrained step.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import discdiff as dd
 from benchmarks.real_data import hardware
 from discdiff.constraints import Automaton, Constraint
 from discdiff.constraints.base import Unconstrained
+from discdiff.constraints.weighed import Weighed
 from discdiff.languages import Language, compile_expression, regex
 from discdiff.languages.utf8 import Atoms
 from discdiff.prediction import Prediction, positions_of
@@ -96,6 +98,15 @@ def step(model: dd.Diffusion, constraint: Constraint, u: Tensor) -> Tensor:
     return constraint.draw(prediction, positions_of(prediction.process.active(prediction.tokens)), u)
 
 
+def weighed_step(model: dd.Diffusion, constraint: Automaton, u: Tensor) -> Tensor:
+    """As `step`, and the weights of particles, half of the tokens being revealed: a second filter pass."""
+    weighed, prediction = Weighed(constraint), prediction_of(model)
+    everywhere = positions_of(prediction.process.active(prediction.tokens))
+    x0 = weighed.draw(prediction, everywhere, u).reshape(BATCH, LENGTH)
+    weighed.settle(torch.where(u < 0.5, x0, prediction.tokens), 0.4)
+    return weighed.log_weights
+
+
 def read(model: dd.Diffusion) -> None:
     """One prediction, and log probabilities of every token, a few positions at a time; nothing is drawn."""
     prediction = prediction_of(model)
@@ -135,15 +146,15 @@ def results(names: list[str], turns: int) -> Iterator[dict[str, Any]]:
         constraint = Automaton(language).bound(torch.full((BATCH,), LENGTH))
         u = torch.rand(BATCH, LENGTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         free, bound = partial(step, model, Unconstrained(), u), partial(step, model, constraint, u)
-        reading = partial(read, model)
+        reading, weighed = partial(read, model), partial(weighed_step, model, constraint, u)
         with torch.inference_mode():
             drawn = bound()
             assert all(language.accepts(row) for row in drawn.reshape(BATCH, LENGTH).tolist())
-            free(), reading()
-            seconds = [(timed(free), timed(bound), timed(reading)) for _ in range(turns)]
+            free(), reading(), weighed()
+            seconds = [(timed(free), timed(bound), timed(reading), timed(weighed)) for _ in range(turns)]
             split = [parts(model, constraint, u) for _ in range(turns)]
-        low, middle, high = statistics.quantiles([with_ / without - 1 for without, with_, _ in seconds], n=4)
-        beside_reading = statistics.median(with_ / read_ - 1 for _, with_, read_ in seconds)
+        low, middle, high = statistics.quantiles([with_ / without - 1 for without, with_, *_ in seconds], n=4)
+        beside_reading = statistics.median(with_ / read_ - 1 for _, with_, read_, _ in seconds)
         yield {
             "command": " ".join(["python -m benchmarks.automata", *sys.argv[1:]]),
             "setting": name,
@@ -160,6 +171,8 @@ def results(names: list[str], turns: int) -> Iterator[dict[str, Any]]:
             "added": middle,
             "added_quartiles": [low, high],
             "added_to_reading": beside_reading,
+            "seconds_with_particles": spread([each[3] for each in seconds]),
+            "added_with_particles": statistics.median(weighed_ / without - 1 for without, *_, weighed_ in seconds),
             "parts": {part: statistics.median(each[part] for each in split) for part in split[0]},
             "hardware": hardware(),
         }
