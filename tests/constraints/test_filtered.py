@@ -14,6 +14,7 @@ from discdiff.constraints import Allowed, Automaton, filtered
 from discdiff.constraints.base import PositionWise
 from discdiff.constraints.class_sums import Classes
 from discdiff.languages import Language, count
+from discdiff.languages.unrolled import unroll
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
 from discdiff.processes import Absorbing, Uniform
 from tests.cases import build
@@ -225,8 +226,9 @@ def test_sums_of_classes(dtype: torch.dtype) -> None:
     draw.shuffle(classes)
     table = draw.integers(0, 12, size=(12, 11))
     table[:, 5] = -1
-    language = Language.of(table, np.ones(12, dtype=bool), classes)
-    made = Classes(language, torch.device("cpu"))
+    language = Language.of(table, np.arange(12) % 2 == 0, classes)
+    assert language.num_classes == 11
+    made = Classes(unroll([language], {4}), torch.device("cpu"))
     values = torch.rand(7, 1000, dtype=dtype, generator=torch.Generator().manual_seed(1))
     sums, logs = made.sums(made.side_by_side(values)), made.log_sums(made.side_by_side(values).log())
     for c in range(language.num_classes):
