@@ -114,7 +114,7 @@ class Checked(Constraint):
         rows = where[0].unique()
         if len(rows) == 0:
             return where[1].clone()
-        place = torch.searchsorted(rows, where[0])
+        place = torch.searchsorted(rows, where[0].contiguous())
         if tilt is not None and tilt.shape[-1] > 1:
             return self._clean(prediction, rows, u, (where, tilt))[place, where[1]]
         last = self._last
