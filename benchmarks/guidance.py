@@ -7,9 +7,10 @@
 
 Samples of one class are drawn from a label-conditioned model (trained with `LabelDropout`) by label guidance, by a
 classifier of noised sequences (trained here in a minute; it guides the model without labels), exactly and by its slope,
-and with particles. Each line has the mean of the property, and distances to held-out sequences of that class and to
-all. DNA's property is judged by ridge regression on k-mers and positions of clean training sequences, which guides
-nothing; its held-out correlation is given. Molecules are judged by RDKit.
+and with particles. Each line has the mean of the property, the share of samples judged to be of the class, distances to
+held-out sequences of that class and to all, and how much the samples differ from each other. DNA's property is judged by
+ridge regression on k-mers and positions of clean training sequences, which guides nothing; how well it does on held-out
+sequences is given. Its class is the third of what it says of training sequences. Molecules are judged by RDKit.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import torch
 
 import discdiff as dd
 from benchmarks.grammar import distances
+from benchmarks.labelled import thirds
 from benchmarks.real_data import hardware
 from discdiff.guidance import Classifier, FirstOrderClassifier, Labels, Predictor, fit_predictor
 from discdiff.metrics import encoded, jensen_shannon, ngram_counts
@@ -37,7 +39,7 @@ from discdiff.randomness import Keys
 from discdiff.samplers import FirstHitting
 from discdiff.sequences import Sequences
 from domains.smiles import chemistry
-from domains.smiles.properties import properties, valid_molecules
+from domains.smiles.properties import internal_diversity, properties, valid_molecules
 
 GAMMAS = (0.0, 1.0, 2.0, 4.0)
 
@@ -88,16 +90,25 @@ class Judge:
         held = pd.concat([self.tables["valid"], self.tables["test"]])
         self.all = held.sequence.tolist()
         self.alike = held[held.bin == self.to].sequence.tolist()
+        train = self.tables["train"]
         if self.dna:
-            train = self.tables["train"]
-            self.ridge = Ridge(train.sequence.tolist(), train.expression.to_numpy())
+            texts = train.sequence.tolist()
+            self.ridge = Ridge(texts, train.expression.to_numpy())
+            self.training = {"expression": self.ridge(texts)}
+        else:
+            self.training = {name: train[name].to_numpy() for name in ("logp", "qed")}
 
     def about(self) -> dict[str, Any]:
         """How far the judge itself can be trusted, and what real sequences have."""
         found: dict[str, Any] = {"held_out": len(self.all), "held_out_of_class": len(self.alike)}
         if self.dna:
             test = self.tables["test"]
-            found["judge_correlation"] = float(np.corrcoef(self.ridge(test.sequence.tolist()), test.expression)[0, 1])
+            judged, wanted = self.ridge(test.sequence.tolist()), (test.bin == self.to).to_numpy()
+            found |= {
+                "judge_correlation": float(np.corrcoef(judged, test.expression)[0, 1]),
+                "judge_r2": r_squared(judged, test.expression.to_numpy()),
+                "judge_auc": auc(judged, wanted),
+            }
         half = len(self.alike) // 2
         return found | {
             "real": self(self.alike[:half], self.alike[half:]),
@@ -114,10 +125,17 @@ class Judge:
         values = self.ridge(samples)
         return {
             "expression": mean_of(values),
+            "of_class": self._share({"expression": values}),
+            "diversity": hamming(samples),
             "to_class": self._kmers(samples, alike),
             "to_all": self._kmers(samples, every),
             "unique": len(set(samples)) / len(samples),
         }
+
+    def _share(self, values: dict[str, np.ndarray]) -> float:
+        """The share of samples of the class, by thirds of what training sequences have."""
+        parts = [thirds(values[name], training) for name, training in self.training.items()]
+        return float(np.mean(["-".join(each) == self.to for each in zip(*parts, strict=True)]))
 
     def _kmers(self, samples: Sequence[str], others: Sequence[str], k: int = 4) -> float:
         mine, theirs = (ngram_counts(encoded(self.pipe.domain, texts)[0], k, 4) for texts in (samples, others))
@@ -127,10 +145,13 @@ class Judge:
         valid = [one for one in samples if chemistry.fault(one) is None]
         if len(valid) < 2:
             return {"valid": len(valid) / len(samples)}
-        values = properties(valid_molecules(valid))
+        molecules = valid_molecules(valid)
+        values = {name: np.array(found) for name, found in properties(molecules).items()}
         return {
             "valid": len(valid) / len(samples),
-            **{name: mean_of(np.array(values[name])) for name in ("logp", "qed")},
+            **{name: mean_of(values[name]) for name in ("logp", "qed")},
+            "of_class": self._share(values),
+            "diversity": internal_diversity(molecules),
             "to_class": distances(valid, alike)["fingerprint_bits"],
             "to_all": distances(valid, every)["fingerprint_bits"],
             "unique": len(set(valid)) / len(valid),
@@ -140,6 +161,25 @@ class Judge:
 def mean_of(values: np.ndarray) -> dict[str, float]:
     """A mean and its standard error."""
     return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+def r_squared(predicted: np.ndarray, values: np.ndarray) -> float:
+    """The share of the variance that is predicted: negative where the mean does better."""
+    return float(1 - ((values - predicted) ** 2).mean() / values.var())
+
+
+def auc(scores: np.ndarray, wanted: np.ndarray) -> float:
+    """The chance that one that is wanted scores above one that is not; ties count half (Mann and Whitney 1947)."""
+    few, many = int(wanted.sum()), int((~wanted).sum())
+    ranks = pd.Series(scores).rank().to_numpy()
+    return float((ranks[wanted].sum() - few * (few + 1) / 2) / (few * many))
+
+
+def hamming(texts: Sequence[str]) -> float:
+    """The mean share of positions at which two of the texts differ; all have one length."""
+    count, letters = len(texts), np.array([list(text) for text in texts])
+    alike = sum((found * (found - 1)).sum() for found in ((letters == one).sum(0) for one in np.unique(letters)))
+    return float(1 - alike / (count * (count - 1) * letters.shape[1]))
 
 
 # ---- ways to draw ----------------------------------------------------------------------------------------------------
@@ -284,6 +324,9 @@ def main() -> None:
         "count": arguments.count,
         "command": "python -m benchmarks.guidance " + " ".join(sys.argv[1:]),
         "seed": arguments.seed,
+        "dtype": str(pipe.model.dtype).removeprefix("torch."),
+        "length": pipe.max_length,
+        "batch_size": arguments.batch_size,
         "hardware": hardware(),
     }
     judge = Judge(pipe, tables, arguments.to)
