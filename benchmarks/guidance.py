@@ -8,9 +8,13 @@
 Samples of one class are drawn from a label-conditioned model (trained with `LabelDropout`) by label guidance, by a
 classifier of noised sequences (trained here in a minute; it guides the model without labels), exactly and by its slope,
 and with particles. Each line has the mean of the property, the share of samples judged to be of the class, distances to
-held-out sequences of that class and to all, and how much the samples differ from each other. DNA's property is judged by
-ridge regression on k-mers and positions of clean training sequences, which guides nothing; how well it does on held-out
-sequences is given. Its class is the third of what it says of training sequences. Molecules are judged by RDKit.
+test sequences of that class and to all, and how much the samples differ from each other. As many validation sequences
+show what real ones would have: distances fall as samples are more, so that only sets of one size compare.
+
+DNA's property is judged by ridge regression on k-mers and positions of clean training sequences, which guides nothing;
+how well it does on test sequences is given. Its class is the third of what it says of training sequences. The distance
+is the Jensen-Shannon divergence of 4-mers. Molecules are judged by RDKit, valid ones alone; the distance is the mean
+over descriptors of Wasserstein's, in standard deviations.
 """
 
 from __future__ import annotations
@@ -29,19 +33,20 @@ import pandas as pd
 import torch
 
 import discdiff as dd
-from benchmarks.grammar import distances
+from benchmarks.grammar import counted
 from benchmarks.labelled import thirds
 from benchmarks.real_data import hardware
 from discdiff.guidance import Classifier, FirstOrderClassifier, Labels, Predictor, fit_predictor
-from discdiff.metrics import encoded, jensen_shannon, ngram_counts
+from discdiff.metrics import encoded, jensen_shannon, ngram_counts, wasserstein
 from discdiff.particles import Reward
 from discdiff.randomness import Keys
 from discdiff.samplers import FirstHitting
 from discdiff.sequences import Sequences
 from domains.smiles import chemistry
-from domains.smiles.properties import internal_diversity, properties, valid_molecules
+from domains.smiles.properties import evenly, internal_diversity, properties, valid_molecules
 
 GAMMAS = (0.0, 1.0, 2.0, 4.0)
+MOST = 1_000  # test molecules that samples are compared with
 
 
 # ---- judges ----------------------------------------------------------------------------------------------------------
@@ -79,15 +84,17 @@ class Judge:
         pipe: the run.
         tables: its splits, with properties and bins.
         to: the class that is wanted.
+        count: samples a line.
     """
 
     pipe: dd.Pipeline
     tables: dict[str, pd.DataFrame]
     to: str
+    count: int
 
     def __post_init__(self) -> None:
         self.dna = self.pipe.domain.name == "dna"
-        held = pd.concat([self.tables["valid"], self.tables["test"]])
+        held = self.tables["test"]
         self.all = held.sequence.tolist()
         self.alike = held[held.bin == self.to].sequence.tolist()
         train = self.tables["train"]
@@ -100,7 +107,7 @@ class Judge:
 
     def about(self) -> dict[str, Any]:
         """How far the judge itself can be trusted, and what real sequences have."""
-        found: dict[str, Any] = {"held_out": len(self.all), "held_out_of_class": len(self.alike)}
+        found: dict[str, Any] = {"test": len(self.all), "test_of_class": len(self.alike)}
         if self.dna:
             test = self.tables["test"]
             judged, wanted = self.ridge(test.sequence.tolist()), (test.bin == self.to).to_numpy()
@@ -109,26 +116,23 @@ class Judge:
                 "judge_r2": r_squared(judged, test.expression.to_numpy()),
                 "judge_auc": auc(judged, wanted),
             }
-        half = len(self.alike) // 2
-        return found | {
-            "real": self(self.alike[:half], self.alike[half:]),
-            "real_of_all": self(self.all[::2], every=self.all[1::2]),
-        }
+        valid = self.tables["valid"]
+        for name, real in (("real", valid[valid.bin == self.to]), ("real_of_all", valid)):
+            texts = list(evenly(real.sequence.tolist(), self.count))
+            found[name] = {"samples": len(texts)} | self(texts)
+        return found
 
-    def __call__(
-        self, samples: Sequence[str], alike: Sequence[str] | None = None, every: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        measure = self._dna if self.dna else self._molecules
-        return measure(samples, self.alike if alike is None else alike, self.all if every is None else every)
+    def __call__(self, samples: Sequence[str]) -> dict[str, Any]:
+        return self._dna(samples) if self.dna else self._molecules(samples)
 
-    def _dna(self, samples: Sequence[str], alike: Sequence[str], every: Sequence[str]) -> dict[str, Any]:
+    def _dna(self, samples: Sequence[str]) -> dict[str, Any]:
         values = self.ridge(samples)
         return {
             "expression": mean_of(values),
             "of_class": self._share({"expression": values}),
             "diversity": hamming(samples),
-            "to_class": self._kmers(samples, alike),
-            "to_all": self._kmers(samples, every),
+            "to_class": self._kmers(samples, self.alike),
+            "to_all": self._kmers(samples, self.all),
             "unique": len(set(samples)) / len(samples),
         }
 
@@ -141,7 +145,7 @@ class Judge:
         mine, theirs = (ngram_counts(encoded(self.pipe.domain, texts)[0], k, 4) for texts in (samples, others))
         return float(jensen_shannon(mine, theirs) or 0.0)
 
-    def _molecules(self, samples: Sequence[str], alike: Sequence[str], every: Sequence[str]) -> dict[str, Any]:
+    def _molecules(self, samples: Sequence[str]) -> dict[str, Any]:
         valid = [one for one in samples if chemistry.fault(one) is None]
         if len(valid) < 2:
             return {"valid": len(valid) / len(samples)}
@@ -152,8 +156,8 @@ class Judge:
             **{name: mean_of(values[name]) for name in ("logp", "qed")},
             "of_class": self._share(values),
             "diversity": internal_diversity(molecules),
-            "to_class": distances(valid, alike)["fingerprint_bits"],
-            "to_all": distances(valid, every)["fingerprint_bits"],
+            "to_class": described_apart(molecules, valid_molecules(self.alike, MOST)),
+            "to_all": described_apart(molecules, valid_molecules(self.all, MOST)),
             "unique": len(set(valid)) / len(valid),
         }
 
@@ -161,6 +165,12 @@ class Judge:
 def mean_of(values: np.ndarray) -> dict[str, float]:
     """A mean and its standard error."""
     return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+def described_apart(left: Sequence[Any], right: Sequence[Any]) -> float:
+    """Wasserstein distance of each descriptor, in its standard deviations among `right`: the mean over descriptors."""
+    mine, theirs = (counted(molecules) | properties(molecules) for molecules in (left, right))
+    return float(np.mean([(wasserstein(mine[name], theirs[name]) or 0.0) / np.std(theirs[name]) for name in theirs]))
 
 
 def r_squared(predicted: np.ndarray, values: np.ndarray) -> float:
@@ -291,7 +301,7 @@ def draw(results: Path, folder: Path) -> None:
                 for gamma, *place in zip(line.gamma, x, y, strict=True):
                     if not real:
                         axis.annotate(f"{gamma:g}", place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-            axis.set(xlabel="distance to held-out sequences of the class", ylabel=key, title=f"{name}, wanted: {to}")
+            axis.set(xlabel="distance to test sequences of the class", ylabel=key, title=f"{name}, wanted: {to}")
         axes[0][0].legend(fontsize=7)
         figure.savefig(folder / f"guidance-{name}.png")
         plt.close(figure)
@@ -329,7 +339,7 @@ def main() -> None:
         "batch_size": arguments.batch_size,
         "hardware": hardware(),
     }
-    judge = Judge(pipe, tables, arguments.to)
+    judge = Judge(pipe, tables, arguments.to, arguments.count)
     about = judge.about()
     for name in ("real", "real_of_all"):
         print(json.dumps({"method": name.replace("_", " "), "gamma": 1.0} | about[name] | common), flush=True)

@@ -79,3 +79,14 @@ def test_pairs_that_differ() -> None:
 def test_mean_and_error() -> None:
     found = guidance.mean_of(np.array([1.0, 2.0, 3.0, 6.0]))
     assert found == {"mean": 3.0, "standard_error": pytest.approx(np.sqrt(14 / 3 / 4))}
+
+
+def test_descriptors_apart() -> None:
+    """Nothing between a set and itself; half of a set is farther from it than three of its four."""
+    chem = pytest.importorskip("rdkit.Chem")
+    small, large = (
+        [chem.MolFromSmiles(one) for one in texts] for texts in (["CCO", "CC(C)N"], ["C" * 9, "c1ccccc1CO"])
+    )
+    assert guidance.described_apart(small + large, large + small) == 0
+    some = guidance.described_apart(small, small + large)
+    assert guidance.described_apart(small[:1] + large, small + large) < some
