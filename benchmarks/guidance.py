@@ -46,6 +46,8 @@ from domains.smiles import chemistry
 from domains.smiles.properties import evenly, internal_diversity, properties, valid_molecules
 
 GAMMAS = (0.0, 1.0, 2.0, 4.0)
+AXES = {"expression": "expression, as judged", "logp": "logP of the valid", "qed": "QED of the valid"}
+REAL = {"real": "k", "real of all": "0.6"}
 MOST = 1_000  # test molecules that samples are compared with
 
 
@@ -258,7 +260,6 @@ def ways(pipe: dd.Pipeline, predictor: Predictor | None, label: int) -> Iterator
         for gamma in GAMMAS:
             model = Labels(pipe.model, gamma)
             yield f"labels{with_rules}", gamma, {"model": model, "labelled": True, "rules": rules}
-    yield "labels, 8 particles", 2.0, {"model": Labels(pipe.model, 2.0), "labelled": True, "rules": {}, "particles": 8}
     if pipe.domain.name == "smiles":
         yield "QED as reward, 8 particles", 1.0, {
             "model": pipe.model, "labelled": False, "rules": every[1], "particles": 8, "reward": qed(pipe),
@@ -271,13 +272,15 @@ def ways(pipe: dd.Pipeline, predictor: Predictor | None, label: int) -> Iterator
                     gamma,
                     {"model": kind(pipe.model, predictor.of(label), gamma), "labelled": False, "rules": {}},
                 )
+    yield "labels, 8 particles", 2.0, {"model": Labels(pipe.model, 2.0), "labelled": True, "rules": {}, "particles": 8}
+    if predictor is not None:
         guided = Classifier(pipe.model, predictor.of(label), 2.0)
         yield "classifier, 8 particles", 2.0, {"model": guided, "labelled": False, "rules": {}, "particles": 8}
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 def draw(results: Path, folder: Path) -> None:
-    """One picture a set: the property against the distance to real sequences of the class."""
+    """One picture a set: the property against the distance to real ones of the class; numbers are γ, bars 95 %."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -295,13 +298,12 @@ def draw(results: Path, folder: Path) -> None:
                 y = np.array([value["mean"] for value in line[key]])
                 error = [1.96 * value["standard_error"] for value in line[key]]
                 real = str(method).startswith("real")
-                axis.errorbar(
-                    x, y, error, marker="*" if real else "o", ms=12 if real else 5, lw=1, label=method, ls="-"
-                )
+                style = {"marker": "*", "ms": 12, "color": REAL[str(method)]} if real else {"marker": "o", "ms": 4}
+                axis.errorbar(x, y, error, lw=1, elinewidth=0.6, capsize=2, label=method, **style)
                 for gamma, *place in zip(line.gamma, x, y, strict=True):
                     if not real:
                         axis.annotate(f"{gamma:g}", place, fontsize=7, xytext=(4, 3), textcoords="offset points")
-            axis.set(xlabel="distance to test sequences of the class", ylabel=key, title=f"{name}, wanted: {to}")
+            axis.set(xlabel="distance to test sequences of the class", ylabel=AXES[key], title=f"{name}, wanted: {to}")
         axes[0][0].legend(fontsize=7)
         figure.savefig(folder / f"guidance-{name}.png")
         plt.close(figure)
