@@ -48,6 +48,7 @@ from domains.smiles.properties import evenly, internal_diversity, properties, va
 GAMMAS = (0.0, 1.0, 2.0, 4.0)
 AXES = {"expression": "expression, as judged", "logp": "logP of the valid", "qed": "QED of the valid"}
 REAL = {"real": "k", "real of all": "0.6"}
+FEWEST = 10  # valid molecules of a point that is drawn
 MOST = 1_000  # test molecules that samples are compared with
 
 
@@ -287,6 +288,8 @@ def draw(results: Path, folder: Path) -> None:
     import matplotlib.pyplot as plt
 
     table = pd.DataFrame([json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()])
+    if "valid" in table:  # a mean of fewer molecules says nothing
+        table = table[~(table.valid * table.samples < FEWEST)]
     for (name, to), rows in table.groupby(["set", "to"]):
         shown = [key for key in ("expression", "logp", "qed") if key in rows and rows[key].notna().any()]
         figure, axes = plt.subplots(

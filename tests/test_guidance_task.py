@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks import guidance, labelled
+from domains.dna import DNA
 
 
 def test_thirds_are_of_the_training_set() -> None:
@@ -90,3 +93,26 @@ def test_descriptors_apart() -> None:
     assert guidance.described_apart(small + large, large + small) == 0
     some = guidance.described_apart(small, small + large)
     assert guidance.described_apart(small[:1] + large, small + large) < some
+
+
+def test_judge_of_dna() -> None:
+    """Samples of G are of the class, of T are not; test sequences are no distance from themselves."""
+    draws = np.random.default_rng(1)
+
+    def table(count: int) -> pd.DataFrame:
+        texts = ["".join(row) for row in draws.choice(list("ACGT"), (count, 10))]
+        return pd.DataFrame({"sequence": texts, "expression": [float(text.count("G")) for text in texts]})
+
+    tables = {split: table(count) for split, count in (("train", 300), ("valid", 40), ("test", 40))}
+    for one in tables.values():
+        one["bin"] = labelled.thirds(one.expression.to_numpy(), tables["train"].expression.to_numpy())
+    pipe: Any = SimpleNamespace(domain=DNA())
+    judge = guidance.Judge(pipe, tables, "high", 16)
+    assert judge(["G" * 10, "GGGGGAGGGG"])["of_class"] == 1
+    assert judge(["T" * 10, "G" * 10])["of_class"] == 0.5
+    assert judge(judge.all)["to_all"] == pytest.approx(0, abs=1e-9)
+    assert judge(judge.alike)["to_class"] == pytest.approx(0, abs=1e-9)
+    about = judge.about()
+    assert (about["test"], about["test_of_class"]) == (40, (tables["test"].bin == "high").sum())
+    assert about["real_of_all"]["samples"] == 16
+    assert about["judge_auc"] > 0.9
