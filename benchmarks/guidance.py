@@ -255,15 +255,15 @@ def qed(pipe: dd.Pipeline) -> Reward:
 
 def ways(pipe: dd.Pipeline, predictor: Predictor | None, label: int) -> Iterator[tuple[str, float, dict[str, Any]]]:
     """Names of methods, γ, and arguments of a `Drawer`."""
-    every: list[dict[str, str]] = [{}] if pipe.domain.name == "dna" else [{}, {"grammar": "", "valence": ""}]
-    for rules in every:
-        with_rules = " within the grammar" if rules else ""
+    free: tuple[str, dict[str, str]] = ("", {})
+    every = [free] if pipe.domain.name == "dna" else [free, (" within the grammar", {"grammar": "", "valence": ""})]
+    for with_rules, rules in every:
         for gamma in GAMMAS:
             model = Labels(pipe.model, gamma)
             yield f"labels{with_rules}", gamma, {"model": model, "labelled": True, "rules": rules}
-    if pipe.domain.name == "smiles":
-        yield "QED as reward, 8 particles", 1.0, {
-            "model": pipe.model, "labelled": False, "rules": every[1], "particles": 8, "reward": qed(pipe),
+    for with_rules, rules in every if pipe.domain.name == "smiles" else []:
+        yield f"QED as reward{with_rules}, 8 particles", 1.0, {
+            "model": pipe.model, "labelled": False, "rules": rules, "particles": 8, "reward": qed(pipe),
         }  # fmt: skip
     if predictor is not None:
         for gamma in GAMMAS[1:]:
@@ -319,6 +319,7 @@ def main() -> None:
     parser.add_argument("--to", default="high", help="the class that is wanted")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--predictor-steps", type=int, default=1500, help="0: no classifier guidance")
+    parser.add_argument("--methods", nargs="+", help="only these, by the names that the lines have")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int)
@@ -356,6 +357,8 @@ def main() -> None:
     judged["predictor_training_seconds"] = time.time() - started
     drawer = Drawer(pipe, label, arguments.count, arguments.batch_size, arguments.seed)
     for name, gamma, how in ways(pipe, predictor, label):
+        if arguments.methods and name not in arguments.methods:
+            continue
         started = time.time()
         samples = drawer(**how)
         seconds = (time.time() - started) / len(samples)
