@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property, reduce
+from operator import and_
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from discdiff.constraints.base import Constraint, PositionWise, Unconstrained
+from discdiff.constraints.conflicts import class_counts, why_empty
 from discdiff.constraints.filtered import Filtered, Tilt
 from discdiff.constraints.trellis import Trellis
 from discdiff.errors import EmptyLanguageError, IncompatibleError
 from discdiff.languages import Language
+from discdiff.languages.product import product
+from discdiff.languages.unrolled import joint_classes, unroll
 from discdiff.prediction import Positions, Prediction
+
+MOST_AT_ONCE = 20_000
+"""Pairs of states looked at before languages are kept apart: their positions alone are then multiplied out."""
+
+ROOM = 1 << 29
+"""Numbers that a filter may hold for all rows of a batch, one for each state at each position: 2 GB."""
 
 
 class Automaton(Constraint):
@@ -31,8 +42,9 @@ class Automaton(Constraint):
         within: clamps or sets of tokens, which hold as well.
 
     Raises:
-        IncompatibleError: the intersection is over the limits of size, or vocabularies differ.
-        EmptyLanguageError: the languages have nothing in common; names them.
+        IncompatibleError: vocabularies differ.
+        EmptyLanguageError: the languages have nothing in common; names them. Where that takes many states to see, it is
+            raised once lengths are asked for.
     """
 
     restricts_draws = True
@@ -42,34 +54,52 @@ class Automaton(Constraint):
         if not self.parts:
             raise IncompatibleError("Automaton", got="no language", expected="one or more", remedy="Name one.")
         self.within = within or Unconstrained()
-        self.language = self._joint()
+        self._factors = self._multiplied()
         self.length, self.rows = self.within.length, self.within.rows
         self.lengths: Tensor | None = None
         self._given: tuple[Tensor, Tensor] | None = None
+        self._known: dict[bytes, Trellis] = {}
+        self._tables: Trellis | None = None
         self._trellis: Trellis | None = None
         self._last: Filtered | None = None
 
-    def _joint(self) -> Language:
+    def _multiplied(self) -> list[Language]:
+        """Languages whose intersection it is: those together that have few states together."""
+        joint_classes(list(self.parts.values()))  # one vocabulary
         joint: Language | None = None
+        apart: list[Language] = []
         so_far: list[str] = []
         for name, part in self.parts.items():
             if part.empty:
                 raise EmptyLanguageError(f"{name}: no sequence satisfies it")
-            both = part if joint is None else joint & part
+            try:
+                both = part if joint is None else product(joint, part, and_, most=MOST_AT_ONCE)
+            except IncompatibleError:  # too many states
+                apart.append(part)
+                continue
             if both.empty:
                 raise EmptyLanguageError(f"{name} cannot hold together with {', '.join(so_far)}")
             joint = both
             so_far.append(name)
         assert joint is not None
-        return joint
+        return [joint, *apart]
+
+    @cached_property
+    def language(self) -> Language:
+        """All languages in one.
+
+        Raises:
+            IncompatibleError: it is over the limits of size; draws do not need it.
+        """
+        return reduce(and_, self._factors)
 
     # ---- before the first draw --------------------------------------------------------------------------------------
     def check(self, *, vocab_size: int, length: int) -> None:
         super().check(vocab_size=vocab_size, length=length)
-        if self.language.vocab_size != vocab_size:
+        if self._factors[0].vocab_size != vocab_size:
             raise IncompatibleError(
                 "Automaton",
-                got=f"a language over {self.language.vocab_size} tokens",
+                got=f"a language over {self._factors[0].vocab_size} tokens",
                 expected=vocab_size,
                 remedy="Build it with the model's own vocabulary.",
             )
@@ -80,11 +110,17 @@ class Automaton(Constraint):
 
         Raises:
             EmptyLanguageError: a row that nothing satisfies; names the length, and the parts in conflict.
+            IncompatibleError: what is asked takes too many states, or two parts together do.
         """
         result = Automaton.__new__(Automaton)
         result.__dict__.update(self.__dict__, lengths=lengths, _trellis=None, _last=None)
         result._settle()
         return result
+
+    def most_rows(self, lengths: Tensor) -> int:
+        tables = self.bound(lengths)._tables
+        assert tables is not None
+        return max(ROOM // sum(map(len, tables.final)), 1)
 
     def _settle(self) -> None:
         """Find the tokens that follow from what is asked, and refuse what nothing satisfies."""
@@ -93,55 +129,42 @@ class Automaton(Constraint):
         different, row_of = lengths, torch.arange(len(lengths))
         if self.rows == 1:
             different, row_of = lengths.unique(return_inverse=True)
-        possible = self.language.lengths(int(lengths.max()))
-        for length in different.tolist():
-            if not possible[length]:
-                raise EmptyLanguageError(self._reason(length))
-        allowed, counts = self._available(len(different))
-        classes = Trellis(self.language, different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
+        allowed = self._sets()
+        self._tables = self._unrolled(different, allowed)
+        language = self._tables.language
+        of_token = torch.as_tensor(language.classes).long()
+        counts = class_counts(language, allowed, len(different))
+        classes = self._tables.over(different).possible(counts.permute(1, 2, 0) > 0).permute(2, 0, 1)
         if not bool(classes[:, 0].any(-1).all()):
-            raise EmptyLanguageError(self._conflict(different))
+            raise EmptyLanguageError(why_empty(self.parts, self._factors, different, allowed))
         token_count = (classes * counts).sum(-1)
         single = (token_count == 1) & (torch.arange(classes.shape[1]) < different[:, None])
         rows, positions = single.nonzero(as_tuple=True)
-        of_token = torch.as_tensor(self.language.classes).long()
         left = allowed[rows if len(allowed) > 1 else rows * 0, positions] & classes[rows, positions][:, of_token]
         tokens = torch.zeros(single.shape, dtype=torch.int64).index_put((rows, positions), left.int().argmax(-1))
         self._given = tokens[row_of], single[row_of]
 
-    def _available(self, rows: int, language: Language | None = None) -> tuple[Tensor, Tensor]:
-        """What positions' own sets leave: tokens, bool `[1 or B, L, V]`; how many of each class, `[rows, L, C]`."""
-        language = language or self.language
+    def _unrolled(self, lengths: Tensor, allowed: Tensor) -> Trellis:
+        """The languages over the positions of rows of these lengths; the last ones are kept, for batches alike."""
+        sets = None if bool(allowed.all()) else allowed.any(0).numpy()
+        different = set(lengths.tolist())
+        key = repr(sorted(different)).encode() + (b"" if sets is None else np.packbits(sets).tobytes())
+        if key not in self._known:
+            self._known.clear()
+            self._known[key] = Trellis(unroll(self._factors, different, sets), lengths)
+        return self._known[key]
+
+    def _sets(self) -> Tensor:
+        """The tokens that positions' own sets leave: bool `[1 or B, L, V]`."""
         assert self.lengths is not None
-        width = int(self.lengths.max())
-        members = torch.nn.functional.one_hot(torch.as_tensor(language.classes).long(), language.num_classes)
+        width, vocab_size = int(self.lengths.max()), self._factors[0].vocab_size
         where = torch.ones(self.rows, width, dtype=torch.bool).nonzero(as_tuple=True)
         allowed = self.within.allowed_at((where[0], where[1]))
         if allowed is None:
-            allowed = torch.ones(len(where[0]), language.vocab_size, dtype=torch.bool)
+            allowed = torch.ones(len(where[0]), vocab_size, dtype=torch.bool)
         tokens, frozen = (value.reshape(-1) for value in self.within.given(self.rows, width))
-        exact = torch.nn.functional.one_hot(tokens[frozen], language.vocab_size).bool()
-        allowed = allowed.clone().index_put((frozen,), exact)
-        counts = (allowed.float() @ members.float()).reshape(self.rows, width, -1)
-        return allowed.reshape(self.rows, width, -1), counts.expand(rows, -1, -1)
-
-    def _conflict(self, lengths: Tensor) -> str:
-        """Which of the languages cannot hold with what stands at the positions."""
-        alone = []
-        for name, part in self.parts.items():
-            counts = self._available(len(lengths), part)[1]
-            if not bool(Trellis(part, lengths).possible(counts.permute(1, 2, 0) > 0)[0].any(0).all()):
-                alone.append(name)
-        named = " and ".join(alone) if alone else f"{', '.join(self.parts)} together"
-        return f"{named} cannot hold with what is given or allowed at the positions"
-
-    def _reason(self, length: int) -> str:
-        for name, part in self.parts.items():
-            possible = np.nonzero(part.lengths(length + 64))[0]
-            if length not in possible:
-                hint = f"{_ranges(possible)} tokens" if len(possible) else f"more than {length + 64} tokens"
-                return f"{name}: no sequence of {length} tokens satisfies it (it takes {hint})"
-        return f"no sequence of {length} tokens satisfies {' and '.join(self.parts)} together"
+        exact = torch.nn.functional.one_hot(tokens[frozen], vocab_size).bool()
+        return allowed.clone().index_put((frozen,), exact).reshape(self.rows, width, -1)
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.within.given(batch, length) if self._given is None else self._given
@@ -149,7 +172,11 @@ class Automaton(Constraint):
     def possible_lengths(self, longest: int) -> Tensor:
         if self.length is not None:
             return torch.tensor([self.length])
-        found = torch.as_tensor(np.nonzero(self.language.lengths(longest))[0])
+        try:
+            possible = self.language.lengths(longest)
+        except IncompatibleError:  # over the limits; at each position it need not be
+            possible = unroll(self._factors, range(1, longest + 1)).lengths
+        found = torch.as_tensor(np.nonzero(possible)[0])
         return found[found > 0]
 
     def index(self, rows: Tensor) -> Automaton:
@@ -181,8 +208,11 @@ class Automaton(Constraint):
     def trellis(self, device: torch.device) -> Trellis:
         """The language unrolled over the rows."""
         assert self.lengths is not None, "bound to lengths before the first draw"
+        assert self._tables is not None
         if self._trellis is None or self._trellis.lengths.device != device:
-            self._trellis = Trellis(self.language, self.lengths, device)
+            same = self._tables.lengths.device == device
+            tables = self._tables if same else Trellis(self._tables.language, self.lengths, device)
+            self._trellis = tables.over(self.lengths)
         return self._trellis
 
     def log_total(self, prediction: Prediction, asked: Tensor | None = None) -> Tensor:
@@ -241,13 +271,6 @@ def _both(first: PositionWise, second: PositionWise) -> PositionWise:
     both = first & second
     assert isinstance(both, PositionWise)
     return both
-
-
-def _ranges(lengths: np.ndarray) -> str:
-    """Numbers in words: 3, 5 to 8."""
-    runs = np.split(lengths, np.nonzero(np.diff(lengths) != 1)[0] + 1)
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:5]]
-    return ", ".join(words) + (", ..." if len(runs) > 5 else "")
 
 
 __all__ = ["Automaton"]

@@ -62,6 +62,14 @@ class Constraint(ABC):
         """
         return self
 
+    def most_rows(self, lengths: Tensor) -> int | None:
+        """How many rows of these lengths, int64 `[B]`, should be drawn at once, for memory's sake; None for any number.
+
+        Raises:
+            EmptyLanguageError: a row of that length cannot satisfy it.
+        """
+        return None
+
     @property
     def untruncated(self) -> Constraint:
         """The constraint alone, without the truncation (top-k, top-p) that draws may be under."""

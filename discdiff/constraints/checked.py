@@ -83,6 +83,9 @@ class Checked(Constraint):
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
         return self.within.log_marginals(prediction, where)
 
+    def most_rows(self, lengths: Tensor) -> int | None:
+        return self.within.most_rows(lengths)
+
     def bound(self, lengths: Tensor) -> Checked:
         width = int(lengths.max()) if len(lengths) else 0
         found = torch.full((len(lengths), width), -1, dtype=torch.int64)

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from discdiff.languages import Language
-from discdiff.languages.language import DEAD
+from discdiff.languages.unrolled import Unrolled
 
 _LONG = 64
 """A class of more tokens is summed by torch, in pairs: one after the other would lose digits."""
@@ -26,9 +25,9 @@ class Classes:
         sizes: int64 `[C]`: how many there are, 0 of a class that is not used.
     """
 
-    def __init__(self, language: Language, device: torch.device) -> None:
+    def __init__(self, language: Unrolled, device: torch.device) -> None:
         of_token = torch.as_tensor(language.classes).long()
-        used = torch.as_tensor((language.table != DEAD).any(0))
+        used = torch.as_tensor(language.used)
         kept = used[of_token].nonzero()[:, 0]
         self.tokens = kept[of_token[kept].argsort(stable=True)].to(device)
         self.of_token = of_token.to(device)
@@ -71,7 +70,7 @@ class Classes:
 
 
 @lru_cache(maxsize=16)
-def classes_of(language: Language, device: torch.device) -> Classes:
+def classes_of(language: Unrolled, device: torch.device) -> Classes:
     """The classes of a language on a device, made once."""
     return Classes(language, device)
 

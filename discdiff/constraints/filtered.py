@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from discdiff.constraints.base import PositionWise
+from discdiff.constraints.base import PositionWise, Unconstrained
 from discdiff.constraints.class_sums import classes_of
 from discdiff.constraints.trellis import TINY, Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
@@ -65,6 +65,8 @@ class Filtered:
         open_ = used & prediction.process.active(tokens) & (self._local >= 0)[:, None]
         if prediction.frozen is not None:
             open_ &= ~prediction.frozen
+        # Where no token is told from another, all is accepted: nothing need be read to know that.
+        self._free = tilt is None and type(within) is Unconstrained and language.num_classes == 1
         self._slot = torch.full(tokens.shape, -1, dtype=torch.int64, device=device)
         if tilt is not None:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
@@ -204,6 +206,8 @@ class Filtered:
 
     def log_total(self) -> Tensor:
         """log Z, float64 `[R]`; −∞ where the model gives accepted sequences no mass."""
+        if self._free:
+            return torch.zeros_like(self._shift)
         total, sound = self.ways.log_total + self._shift, self.ways.sound
         for step in range(2):
             lost = (~sound).nonzero()[:, 0]
@@ -215,6 +219,8 @@ class Filtered:
 
     def draw(self, where: Positions, u: Tensor) -> Tensor:
         """Draw x0 jointly, and give it at `where`: int64 `[N]`."""
+        if self._free:
+            return categorical(self.prediction.log_denoiser(where).exp(), u[where])
         self.weights_for(where)
         classes, rest = self._classes_drawn(torch.arange(len(self.rows), device=u.device), u[self.rows])
         at = self._mine(where)

@@ -1,4 +1,4 @@
-"""A language unrolled over the positions of rows: forward filtering and backward sampling, exactly.
+"""Languages over the positions of rows: forward filtering and backward sampling, exactly.
 
 Weights are of classes of tokens, `[L, C, B]`: positions, classes, rows. A row's tokens are drawn from
 ∏_i w_i(c_i) · 1[accepted] by its own β_i(s), the weight of all ways on from state s after i tokens.
@@ -7,14 +7,12 @@ Weights are of classes of tokens, `[L, C, B]`: positions, classes, rows. A row's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from discdiff.constraints.moves import Moves
-from discdiff.languages.language import DEAD, Language
+from discdiff.languages.unrolled import Unrolled
 
 TINY = {torch.float32: 1e-20, torch.float64: 1e-200}
 """What the ways on from a row's state may weigh, relative to the largest at that position, in plain floats."""
@@ -40,62 +38,34 @@ class Ways:
 class Trellis:
     """Which states a row can be in after each token, and where they lead.
 
-    Only states that some accepted sequence of one of the lengths passes through at that position are kept.
-
     Args:
-        language: over the vocabulary.
+        language: what rows must be, unrolled over positions; up to the longest row, and for all lengths of rows.
         lengths: int64 `[B]`, tokens in each row.
         device: where draws are made.
     """
 
-    def __init__(self, language: Language, lengths: Tensor, device: torch.device | str = "cpu") -> None:
+    def __init__(self, language: Unrolled, lengths: Tensor, device: torch.device | str = "cpu") -> None:
         self.language, self.lengths = language, lengths.to(device)
         self.longest = int(lengths.max())
-        table = np.where(language.table == DEAD, language.num_states, language.table)
-        table = np.concatenate([table, np.full((1, language.num_classes), language.num_states)])
-        alive = self._alive(table, set(lengths.tolist()))
-        self.states = [np.nonzero(layer)[0] for layer in alive]
-        # Where the states alive are the same at many positions, as in the middle of most, so is where they lead.
-        known: dict[tuple[bytes, bytes], tuple[Tensor, Moves]] = {}
-        self.following: list[Tensor] = []
-        self.moves: list[Moves] = []
-        for here, there in pairwise(self.states):
-            pair = (here.tobytes(), there.tobytes())
-            if pair not in known:
-                number = np.full(language.num_states + 1, len(there))
-                number[there] = np.arange(len(there))
-                following = torch.as_tensor(number[table[here]], device=device)
-                known[pair] = following, Moves.of(following, len(there))
-            self.following.append(known[pair][0])
-            self.moves.append(known[pair][1])
-        self.final = [torch.as_tensor(language.accepting[states], device=device) for states in self.states]
+        # Positions that are alike share a table, here as there.
+        known: dict[int, tuple[Tensor, Moves]] = {}
+        for table, after in zip(language.tables, language.final[1:], strict=True):
+            if id(table) not in known:
+                following = torch.as_tensor(table, device=device)
+                known[id(table)] = following, Moves.of(following, len(after))
+        self.following = [known[id(table)][0] for table in language.tables]
+        self.moves = [known[id(table)][1] for table in language.tables]
+        self.final = [torch.as_tensor(final, device=device) for final in language.final]
         self.ends = torch.arange(self.longest + 1, device=device)[:, None] == self.lengths
 
-    def _alive(self, table: np.ndarray, lengths: set[int]) -> list[np.ndarray]:
-        states = self.language.num_states
-        # Sets of states come again and again, so what follows and leads to each is found once.
-        onward: dict[bytes, np.ndarray] = {}
-        back: dict[bytes, np.ndarray] = {}
-        before = [np.arange(states) == 0]
-        for _ in range(self.longest):
-            here = before[-1]
-            if (key := here.tobytes()) not in onward:
-                reached = np.zeros(states + 1, dtype=np.bool_)
-                reached[table[:-1][here]] = True
-                onward[key] = reached[:-1]
-            before.append(onward[key])
-        after = np.zeros(states + 1, dtype=np.bool_)
-        alive = []
-        for i in range(self.longest, -1, -1):
-            if (key := after.tobytes()) not in back:
-                back[key] = after[table].any(1)
-            after = back[key].copy()
-            after[-1] = False
-            if i in lengths:
-                after[:-1] |= self.language.accepting
-            after[:-1] &= before[i]
-            alive.append(after[:-1].copy())
-        return alive[::-1]
+    def over(self, lengths: Tensor) -> Trellis:
+        """The same tables for other rows, none longer than what the language was unrolled over."""
+        lengths = lengths.to(self.lengths.device)
+        longest = int(lengths.max())
+        ends = torch.arange(longest + 1, device=lengths.device)[:, None] == lengths
+        part = Trellis.__new__(Trellis)
+        part.__dict__.update(self.__dict__, lengths=lengths, longest=longest, ends=ends)
+        return part
 
     def index(self, rows: Tensor) -> Trellis:
         """The trellis of some rows."""
@@ -131,7 +101,7 @@ class Trellis:
         kept = torch.ones(rows, dtype=torch.bool, device=weights.device)
         beta: list[Tensor] = []
         for i in range(self.longest, -1, -1):
-            here = weights.new_full((len(self.states[i]), rows), zero)
+            here = weights.new_full((len(self.final[i]), rows), zero)
             if i < self.longest:
                 if log:
                     here = _onward(beta[-1], self.following[i], weights[i])
@@ -173,10 +143,10 @@ class Trellis:
         state = torch.zeros(len(each), dtype=torch.int64, device=weights.device)
         classes = torch.zeros(u.shape, dtype=torch.int64, device=u.device)
         rest, sound = u.clone(), (torch.isfinite(ways.log_total) & (ways.sound | ways.log))[each]
-        state = state.clamp(max=len(self.states[0]))
+        state = state.clamp(max=len(self.final[0]))
         places = torch.arange(len(each), device=weights.device)
         for i in range(self.longest):
-            targets = self.following[i][state.clamp(max=max(len(self.states[i]) - 1, 0))]
+            targets = self.following[i][state.clamp(max=max(len(self.final[i]) - 1, 0))].long()
             onward, weight = ways.beta[i + 1][targets, each[:, None]], weights[i].T[each]
             mass = onward + weight if ways.log else onward * weight
             if ways.log:
@@ -202,7 +172,7 @@ class Trellis:
         """
         log, rows = ways.log, weights.shape[2]
         zero = -torch.inf if log else 0.0
-        alpha = weights.new_full((len(self.states[0]) + 1, rows), zero)
+        alpha = weights.new_full((len(self.final[0]) + 1, rows), zero)
         alpha[0] = 0.0 if log else 1.0
         found, sound = [], ways.sound.clone()
         for i in range(self.longest):
@@ -211,7 +181,7 @@ class Trellis:
                 moved = alpha[:-1, None] + weights[i]
                 through = weights[i] + (alpha[:-1, None] + onward).logsumexp(0)
                 found.append(through - through.logsumexp(0))
-                following = _scatter_logsumexp(moved, self.following[i], len(self.states[i + 1]) + 1)
+                following = _scatter_logsumexp(moved, self.following[i], len(self.final[i + 1]) + 1)
                 most = following[:-1].amax(0) if len(following) > 1 else following[0]
                 alpha = following - torch.where(torch.isfinite(most), most, 0.0)
                 alpha[-1] = zero
@@ -239,7 +209,7 @@ def _onward(beta: Tensor, following: Tensor, weights: Tensor) -> Tensor:
 def _scatter_logsumexp(values: Tensor, index: Tensor, size: int) -> Tensor:
     """log Σ exp of `[n, C, B]` values that lead to the same one of `size` states: `[size, B]`."""
     rows = values.shape[2]
-    flat, where = values.reshape(-1, rows), index.reshape(-1, 1).expand(-1, rows)
+    flat, where = values.reshape(-1, rows), index.reshape(-1, 1).long().expand(-1, rows)
     most = flat.new_full((size, rows), -torch.inf).scatter_reduce(0, where, flat, "amax")
     base = torch.where(torch.isfinite(most), most, 0.0)
     total = torch.zeros_like(most).scatter_add(0, where, (flat - base.gather(0, where)).exp())

@@ -51,6 +51,9 @@ class Truncated(Constraint):
     def possible_lengths(self, longest: int) -> Tensor | None:
         return self.constraint.possible_lengths(longest)
 
+    def most_rows(self, lengths: Tensor) -> int | None:
+        return self.constraint.most_rows(lengths)
+
     def bound(self, lengths: Tensor) -> Truncated:
         return Truncated(self.constraint.bound(lengths), top_k=self.top_k, top_p=self.top_p)
 

@@ -12,7 +12,6 @@ from discdiff.languages.counting import (
     span_of_lengths,
     total,
     whole_numbers,
-    window,
 )
 from discdiff.languages.expression import (
     EMPTY,
@@ -26,13 +25,15 @@ from discdiff.languages.expression import (
     one_of,
     word,
 )
-from discdiff.languages.language import DEAD, Language, anything, check_size, nothing
+from discdiff.languages.language import DEAD, MAX_STATES, Language, anything, check_size, nothing
 from discdiff.languages.regex import regex
 from discdiff.languages.utf8 import Atoms
+from discdiff.languages.windows import window
 
 __all__ = [
     "DEAD",
     "EMPTY",
+    "MAX_STATES",
     "Atoms",
     "Choice",
     "Expression",

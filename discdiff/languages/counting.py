@@ -1,4 +1,4 @@
-"""Languages that count: words that occur or do not, composition, windows, runs, lengths."""
+"""Languages that count: words that occur or do not, composition, runs, lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from discdiff.languages.expression import Expression, compile_expression, one_of
 from discdiff.languages.language import DEAD, MAX_STATES, Language, check_size
 
 
-def _classes_of(sets: Sequence[Collection[int]], vocab_size: int) -> np.ndarray:
+def classes_of_sets(sets: Sequence[Collection[int]], vocab_size: int) -> np.ndarray:
     """One class a set, from 1 on; 0 for all other tokens."""
     classes = np.zeros(vocab_size, dtype=np.int32)
     _known(sets, vocab_size)
@@ -146,10 +146,10 @@ def _within(value: int, floor: int, ceiling: int) -> int | None:
 
 def count(tokens: Collection[int], low: int, high: int | None, vocab_size: int) -> Language:
     """Sequences with `low` to `high` tokens of a set; `high` None: any number from `low` on."""
-    _bounds("count", low, high)
+    check_bounds("count", low, high)
     top = low if high is None else high
     table = [[n, min(n + 1, top) if high is None or n < high else DEAD] for n in range(top + 1)]
-    return Language.of(table, [n >= low for n in range(top + 1)], _classes_of([tokens], vocab_size))
+    return Language.of(table, [n >= low for n in range(top + 1)], classes_of_sets([tokens], vocab_size))
 
 
 def whole_numbers(low: float, high: float, length: int) -> tuple[int, int]:
@@ -189,7 +189,7 @@ def share_among(
     """
     if shortest == longest:
         return share(tokens, low, high, longest, vocab_size)
-    _bounds("lengths", shortest, longest)
+    check_bounds("lengths", shortest, longest)
     if (states := (longest + 1) * (longest + 2) // 2) > MAX_STATES:
         raise IncompatibleError(
             "share",
@@ -206,70 +206,14 @@ def share_among(
         n, seen = state
         return n >= shortest and low * n - 1e-9 <= seen <= high * n + 1e-9
 
-    return Language.explore((0, 0), step, accepts, _classes_of([tokens], vocab_size), what="share")
-
-
-def window(
-    tokens: Collection[int], width: int, low: int, high: int, vocab_size: int, *, every: int | None = None
-) -> Language:
-    """Sequences in each of whose windows of `width` tokens `low` to `high` are of a set; shorter ones are free.
-
-    The automaton remembers the last `width` − 1 tokens; with `every`, a divisor of `width`, only windows that begin at
-    each `every`-th token are looked at, and only the counts between are remembered.
-    """
-    _bounds("window", low, high)
-    if not max(low, 1) <= width:
-        raise IncompatibleError(
-            "window", got=f"a width of {width}, at least {low}", expected="low <= width, 1 <= width", remedy="Widen it."
-        )
-    if every is not None:
-        return _windows_apart(tokens, width, low, high, vocab_size, every)
-    mask = (1 << (width - 1)) - 1
-
-    def step(state: Any, symbol: int) -> object | None:
-        seen, bits = state
-        bits = (bits << 1) | symbol
-        full = seen + 1 >= width
-        if full and not low <= bits.bit_count() <= high:
-            return None
-        return min(seen + 1, width - 1), bits & mask
-
-    classes = _classes_of([tokens], vocab_size)
-    return Language.explore((0, 0), step, lambda state: True, classes, what=f"window of {width}")
-
-
-def _windows_apart(tokens: Collection[int], width: int, low: int, high: int, vocab_size: int, every: int) -> Language:
-    if not 1 <= every <= width or width % every:
-        raise IncompatibleError(
-            "window",
-            got=f"windows of {width} at each {every}-th token",
-            expected=f"a divisor of {width}",
-            remedy="Say how far apart windows begin.",
-        )
-    blocks = width // every
-
-    def step(state: Any, symbol: int) -> object | None:
-        """Counts of the whole blocks before (at most `blocks` − 1), tokens and count of the block begun."""
-        before, at, seen = state
-        at, seen = at + 1, seen + symbol
-        if at < every:
-            return before, at, seen
-        counts = (*before, seen)
-        if len(counts) == blocks:
-            if not low <= sum(counts) <= high:
-                return None
-            counts = counts[1:]
-        return counts, 0, 0
-
-    classes = _classes_of([tokens], vocab_size)
-    return Language.explore(((), 0, 0), step, lambda state: True, classes, what=f"window of {width}")
+    return Language.explore((0, 0), step, accepts, classes_of_sets([tokens], vocab_size), what="share")
 
 
 def longest_run(sets: Sequence[Collection[int]], longest: int, vocab_size: int) -> Language:
     """Sequences in which no set has more than `longest` tokens in a row (homopolymers: one set a base)."""
     if longest < 1:
         raise IncompatibleError("longest run", got=longest, expected="at least 1", remedy="Forbid the tokens instead.")
-    classes = _classes_of(sets, vocab_size)
+    classes = classes_of_sets(sets, vocab_size)
     if len(sets) > 1 and sum(len(set(tokens)) for tokens in sets) > np.count_nonzero(classes):
         # sets that share tokens are counted side by side
         return longest_run(sets[:1], longest, vocab_size) & longest_run(sets[1:], longest, vocab_size)
@@ -300,7 +244,7 @@ def _known(sets: Iterable[Collection[int]], vocab_size: int) -> None:
         )
 
 
-def _bounds(what: str, low: int, high: int | None) -> None:
+def check_bounds(what: str, low: int, high: int | None) -> None:
     if low < 0 or (high is not None and high < low):
         raise IncompatibleError(what, got=f"{low} to {high}", expected="0 <= low <= high", remedy="Swap the numbers.")
 
@@ -317,5 +261,4 @@ __all__ = [
     "span_of_lengths",
     "total",
     "whole_numbers",
-    "window",
 ]

@@ -230,16 +230,16 @@ def nothing(vocab_size: int) -> Language:
     return Language.of([[DEAD]], [False], np.zeros(vocab_size, dtype=np.int32))
 
 
-def check_size(states: int, classes: int, what: str) -> None:
+def check_size(states: int, classes: int, what: str, *, most: int = MAX_STATES) -> None:
     """Refuse an automaton over the limits.
 
     Raises:
         IncompatibleError: too many states, or states × classes.
     """
-    if states > MAX_STATES or states * classes > MAX_ENTRIES:
+    if states > most or states * classes > MAX_ENTRIES:
         raise IncompatibleError(
             f"Constraint ({what})",
             got=f"an automaton of {states:,} states or more, {classes} classes of tokens",
-            expected=f"at most {MAX_STATES:,} states, and {MAX_ENTRIES:,} entries",
+            expected=f"at most {most:,} states, and {MAX_ENTRIES:,} entries",
             remedy="Ask for less at once: shorter windows, smaller counts, fewer forbidden words.",
         )

@@ -97,16 +97,25 @@ def merge_columns(table: Ints, classes: Ints) -> tuple[Ints, Ints]:
     """One class for all tokens that no state tells apart; classes in the order of their first token."""
     used = np.unique(classes)
     columns = np.ascontiguousarray(table[:, used].T)
-    weights = np.random.default_rng(_SEED).integers(1, 2**63, size=len(table), dtype=np.uint64)
-    mixed = (_scrambled(columns.astype(np.int64) + 1) * weights).sum(1, dtype=np.uint64)
-    first, same = np.unique(mixed, return_index=True, return_inverse=True)[1:]
-    if not (columns == columns[first][same]).all():  # two unlike columns hashed alike
-        first, same = np.unique(columns, axis=0, return_index=True, return_inverse=True)[1:]
+    first, same = distinct_rows(columns)
     number = np.full(table.shape[1], -1, dtype=np.int64)
-    number[used] = same.reshape(-1)
+    number[used] = same
     of_token = number[classes]
     seen, where = np.unique(of_token, return_index=True)
     order = seen[np.argsort(where, kind="stable")]
     rank = np.empty(len(first), dtype=np.int32)
     rank[order] = np.arange(len(order))
     return np.ascontiguousarray(columns[first][order].T), rank[of_token]
+
+
+def distinct_rows(rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The first of each kind of rows, in order, and which of these each row equals: int64 `[kinds]`, `[rows]`."""
+    weights = np.random.default_rng(_SEED).integers(1, 2**63, size=rows.shape[1], dtype=np.uint64)
+    mixed = (_scrambled(rows.astype(np.int64) + 1) * weights).sum(1, dtype=np.uint64)
+    first, same = np.unique(mixed, return_index=True, return_inverse=True)[1:]
+    if not (rows == rows[first][same]).all():  # two unlike rows hashed alike
+        first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)[1:]
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order].astype(np.int64), rank[same.reshape(-1)]

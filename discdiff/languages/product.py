@@ -8,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, Language, check_size
+from discdiff.languages.language import DEAD, MAX_STATES, Language, check_size
 
 Rule = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]
 
 
-def product(first: Language, second: Language, rule: Rule) -> Language:
+def product(first: Language, second: Language, rule: Rule, *, most: int = MAX_STATES) -> Language:
     """The sequences for which `rule(first accepts, second accepts)` holds.
 
-    Only pairs of states that a sequence reaches are made, and only those that can still be accepted go on.
+    Only pairs of states that a sequence reaches are made, and only those that can still be accepted go on; `most` of
+    them at most.
 
     Raises:
         IncompatibleError: different vocabularies, or a product over the limits of size.
@@ -46,7 +47,7 @@ def product(first: Language, second: Language, rule: Rule) -> Language:
         at = np.searchsorted(known, fresh)
         number = np.insert(number, at, len(known) + np.arange(len(fresh)))
         known = np.insert(known, at, fresh)
-        check_size(len(known), len(joint), "intersection")
+        check_size(len(known), len(joint), "intersection", most=most)
         rows.append(targets)
         order.append(fresh)
         frontier = fresh

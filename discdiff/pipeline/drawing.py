@@ -67,7 +67,12 @@ class Drawing:
         classes = self.classes.numbers(labels, n, in_turn=True)
         reward = None if method.reward is None else Reward(self._of_strings(method.reward), method.reward_strength)
         # the longest first: if memory does not suffice, that shows at once
-        batches = lengths.argsort(descending=True, stable=True).split(max(1, batch_size // method.particles))
+        order, size = lengths.argsort(descending=True, stable=True), batch_size // method.particles
+        if constraint.rows == 1:
+            constraint.check(vocab_size=method.model.process.vocab_size, length=int(lengths.max()))
+            most = constraint.most_rows(lengths[order[: max(1, size)]])
+            size = size if most is None else min(size, most // method.particles)
+        batches = order.split(max(1, size))
         found = [""] * n
         with show_progress(f"sampling {n}", enabled=progress) as report:
             for k, rows in enumerate(batches):

@@ -219,7 +219,7 @@ def constraint_of(
         constraint = constraint & extra
     if parts:
         constraint = constraint & Automaton(parts)
-    possible = constraint.possible_lengths(longest)
+    possible = constraint.possible_lengths(longest) if length is None else None  # one length is looked at when drawing
     if possible is not None and not len(possible):
         names = ", ".join(constraint.parts) if isinstance(constraint, Automaton) else "the constraint"
         raise EmptyLanguageError(

@@ -206,7 +206,8 @@ class GridSampler(Gridded):
                 "Constraint on, or truncation of, the draw of x0",
                 got="a score network off the absorbing process",
                 expected="a model with a denoiser",
-                remedy="Clamp positions only, without top-k and top-p, or train with Denoiser.",
+                remedy="Clamp positions only (a rule, or a template that says what a gap may hold, does more), without "
+                "top-k and top-p, or train with Denoiser.",
             )
 
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 
 from discdiff.errors import ConfigError, TemplateError, require
 from discdiff.languages import Choice, Expression, Language, Sequential, compile_expression, one_of, word
-from domains.protein.domain import AMBIGUOUS, AMINO_ACIDS
+from domains.residues import AMBIGUOUS, AMINO_ACIDS
 from domains.templates import Gap, LetterTemplates
 from domains.values import band, nearest, whole
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import ceil, comb, floor
+from math import ceil, floor
 
 from discdiff.errors import ConfigError, IncompatibleError, TemplateError, require
-from discdiff.languages import Language, avoids, longest_run, window
+from discdiff.languages import MAX_STATES, Language, avoids, longest_run, window
 from discdiff.rules import Rule, Span
 from domains.dna.codons import EXAMPLE, coding
 from domains.templates import Gap, Letter, LetterTemplates, Pattern
@@ -15,7 +15,7 @@ from domains.values import band, letter_rules, nearest, nowhere, shares, somewhe
 
 COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 MOST_HISTORIES = 20_000
-"""Windows that an automaton may have to tell apart: more of them, and each draw takes seconds."""
+"""States of windows further apart that are recommended: more of them, and each draw takes seconds."""
 _WINDOW = re.compile(r"\s*(\d{1,6})\s*(?:/\s*(\d{1,6}))?\s*:(.*)", re.ASCII | re.DOTALL)
 _ENZYME = re.compile(r"[A-Za-z]{3}[A-Za-z0-9-]*", re.ASCII)
 
@@ -73,8 +73,13 @@ def dna_rules(templates: LetterTemplates, letters: str) -> Mapping[str, Rule]:
         least, most = ceil(low * width - 1e-9), floor(high * width + 1e-9)
         if width < 1 or least > most:
             raise ConfigError(f"gc_window: no whole number of {width} bases is {low:.1%} to {high:.1%} of them")
-        _check_window(width, every, least, most, value)
-        return window(strong, width, least, most, size, every=every)
+        if every is not None and (every < 1 or width % every):
+            divisors = ", ".join(str(d) for d in range(1, width + 1) if width % d == 0)
+            raise ConfigError(f"gc_window: windows of {width} cannot be {every} bases apart; take one of {divisors}")
+        try:
+            return window(strong, width, least, most, size, every=every)
+        except IncompatibleError as error:
+            raise _too_wide(value, width, least, most) from error
 
     return {
         "require": Rule(
@@ -140,22 +145,22 @@ def sites(value: str, templates: LetterTemplates) -> list[str]:
     )
 
 
-def _check_window(width: int, every: int | None, least: int, most: int, value: str) -> None:
-    if every is None:
-        histories = sum(comb(width - 1, k) for k in range(max(least - 1, 0), min(most, width - 1) + 1))
-    elif width % every:
-        divisors = ", ".join(str(d) for d in range(1, width + 1) if width % d == 0)
-        raise ConfigError(f"gc_window: windows of {width} cannot be {every} bases apart; take one of {divisors}")
-    else:
-        histories = _apart(width, every)
-    if histories > MOST_HISTORIES:
-        step = next((d for d in range(1, width + 1) if width % d == 0 and _apart(width, d) <= MOST_HISTORIES), width)
-        raise IncompatibleError(
-            f"gc_window {value}",
-            got=f"an automaton that remembers {histories:,} different windows",
-            expected=f"at most {MOST_HISTORIES:,}",
-            remedy=f"Look at windows {step} bases apart, {width}/{step}:..., at windows of 12, or narrow the band.",
-        )
+def _too_wide(value: str, width: int, least: int, most: int) -> IncompatibleError:
+    """Two ways out: windows further apart, and a band for these that implies the one asked for in all windows."""
+    divisors = [d for d in range(2, width + 1) if width % d == 0]
+    step = next((d for d in divisors if _apart(width, d) <= MOST_HISTORIES), width)
+    remedy = f"Take shorter windows, or look only at windows {step} bases apart, {width}/{step}:..."
+    # A window begins at most d - 1 bases after one of those d apart, and so holds at most as many more or fewer.
+    inner = [(d, least + d - 1, most - d + 1) for d in divisors if _apart(width, d) <= MAX_STATES]
+    for d, low, high in [each for each in inner if each[1] <= each[2]][:1]:
+        band = f"{ceil(1000 * low / width) / 10:g}-{floor(1000 * high / width) / 10:g}%"
+        remedy += f"; {width}/{d}:{band} implies what you ask, in every window"
+    return IncompatibleError(
+        f"gc_window {value}",
+        got=f"more than {MAX_STATES:,} windows to tell apart",
+        expected="fewer, as of windows of 17 bases, or of 20 in a wide band",
+        remedy=f"{remedy}.",
+    )
 
 
 def _apart(width: int, every: int) -> int:

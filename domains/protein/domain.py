@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domains.letters import Letters
+from domains.residues import AMBIGUOUS, AMINO_ACIDS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.rules import Rule
-
-AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
-# IUPAC's codes for several residues; pyrrolysine and selenocysteine by the residue they stand in for
-AMBIGUOUS = {"B": "DN", "J": "IL", "O": "K", "U": "C", "X": AMINO_ACIDS, "Z": "EQ"}
 
 
 class Protein(Letters):

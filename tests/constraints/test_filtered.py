@@ -13,10 +13,12 @@ from torch import Tensor
 from discdiff.constraints import Allowed, Automaton, filtered
 from discdiff.constraints.base import PositionWise
 from discdiff.constraints.class_sums import Classes
-from discdiff.languages import Language, count
+from discdiff.languages import Language, anything, count
+from discdiff.languages.unrolled import unroll
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
 from discdiff.processes import Absorbing, Uniform
 from tests.cases import build
+from tests.constraints.test_automaton import said
 from tests.toys import P_VALUE, TOYS, caught_error, chi_square
 
 VOCAB, LENGTH, ROWS = 5, 4, 3
@@ -225,8 +227,9 @@ def test_sums_of_classes(dtype: torch.dtype) -> None:
     draw.shuffle(classes)
     table = draw.integers(0, 12, size=(12, 11))
     table[:, 5] = -1
-    language = Language.of(table, np.ones(12, dtype=bool), classes)
-    made = Classes(language, torch.device("cpu"))
+    language = Language.of(table, np.arange(12) % 2 == 0, classes)
+    assert language.num_classes == 11
+    made = Classes(unroll([language], {4}), torch.device("cpu"))
     values = torch.rand(7, 1000, dtype=dtype, generator=torch.Generator().manual_seed(1))
     sums, logs = made.sums(made.side_by_side(values)), made.log_sums(made.side_by_side(values).log())
     for c in range(language.num_classes):
@@ -245,3 +248,26 @@ def test_the_ways_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Classes, "_sums_in_place", Classes._sums_by_product)
     for seed in (0, 1, 4):
         assert marginal_error(seed, sets=True) < 1e-12
+
+
+@pytest.mark.parametrize("lengths", [(4, 4, 4), (1, 3, 4)])
+def test_where_all_is_accepted_nothing_is_read(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws and totals as through the filter, from probabilities at the positions asked for alone."""
+    p = np.random.default_rng(0).dirichlet(np.ones(5), size=(3, 4))
+    asked = (torch.tensor([0, 1, 2]), torch.tensor([0, 0, 0]))
+    u = torch.rand(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    constraint = Automaton(anything(5)).bound(torch.tensor(lengths))
+    prediction = said(p)
+    seen: list[int] = []
+    plain = prediction.log_denoiser
+
+    def counted(where: Positions) -> Tensor:
+        seen.append(len(where[0]))
+        return plain(where)
+
+    monkeypatch.setattr(prediction, "log_denoiser", counted)
+    quick, total = constraint.draw(prediction, asked, u), constraint.log_total(prediction)
+    assert seen == [3]
+    other = Automaton(anything(5), Allowed(torch.ones(4, 5, dtype=torch.bool))).bound(torch.tensor(lengths))
+    torch.testing.assert_close(other.log_total(said(p)), total, rtol=0, atol=1e-12)
+    assert torch.equal(other.draw(said(p), asked, u), quick)

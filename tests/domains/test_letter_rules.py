@@ -13,11 +13,13 @@ from Bio.Seq import Seq
 import discdiff as dd
 from discdiff.data import LengthModel
 from discdiff.errors import DiscdiffError, EmptyLanguageError
+from discdiff.languages import window
 from discdiff.pipeline import Pipeline
 from discdiff.rules import Span
 from domains.dna import DNA
 from domains.letters import Letters
 from domains.protein import Protein
+from domains.protein.rules import PATTERNS
 from tests.test_pipeline import trained
 
 Check = Callable[[str], object]
@@ -103,6 +105,44 @@ def test_proteins(rule: str, value: str, check: Check, letters: str) -> None:
     disagreement(Protein(), rule, value, Span(1, 8), check, random_ones(letters))
 
 
+# PROSITE's patterns as regular expressions, with a sequence of each.
+NAMED = {
+    "PS00001": ("N[^P][ST][^P]", "NGSA"),
+    "PS00004": ("[RK]{2}.[ST]", "RKAS"),
+    "PS00005": ("[ST].[RK]", "SAR"),
+    "PS00006": ("[ST]..[DE]", "TAAE"),
+    "PS00008": ("G[^EDRKHPFYW]..[STAGCN][^P]", "GAAASA"),
+    "PS00009": (".G[RK][RK]", "FGKR"),
+    "PS00014": ("[KRHQSA][DENQ]EL$", "KDEL"),
+    "PS00016": ("RGD", "RGD"),
+    "PS00017": ("[AG].{4}GK[ST]", "GPPGTGKT"),
+    "PS00028": ("C.{2,4}C.{3}[LIVMFYWC].{8}H.{3,5}H", "CPECGKSFSQSSNLQKHQRTH"),
+    "PS00029": ("L.{6}L.{6}L.{6}L", "LAAAAAALAAAAAALAAAAAAL"),
+    "PS00342": ("[STAGCN][RKH][LIVMAFY]$", "SKL"),
+}
+
+
+@pytest.mark.parametrize(("accession", "name"), PATTERNS)
+def test_named_patterns(accession: str, name: str) -> None:
+    """Each against `re`, in 300 random sequences: as they are, with the pattern in them, and with it broken."""
+    expression, example = NAMED[accession]
+    domain, draw = Protein(), random.Random(accession)
+    language = domain.rules["require"].read(accession, Span(1, 40))
+    assert language.equivalent(domain.rules["require"].read(name, Span(1, 40)))
+    seen = set()
+    for k in range(300):
+        before = "".join(draw.choices("ACDEFGHIKLMNPQRSTVWY", k=draw.randrange(8)))
+        after = "" if expression.endswith("$") and k % 2 else draw.choice(["", "A", "PK", "WWDE"])
+        middle = list(example)
+        for _ in range(k % 3):
+            middle[draw.randrange(len(middle))] = draw.choice("ACDEFGHIKLMNPQRSTVWY")
+        sequence = before + "".join(middle) + after
+        found = re.search(expression, sequence) is not None
+        assert language.accepts(domain.encode(sequence)) is found, sequence
+        seen.add(found)
+    assert seen == {True, False}
+
+
 def test_a_zinc_finger() -> None:
     language = Protein().rules["require"].read(FINGER, Span(1, 40))
     finger = "MKYACPECGKSFSQSSNLQKHQRTHTGEKP"  # of a C2H2 protein
@@ -119,7 +159,8 @@ def test_a_zinc_finger() -> None:
         (DNA(), "require", "TA[C", ["never closed"]),
         (DNA(), "require", "A N{3-1} C", ["runs backwards"]),
         (DNA(), "gc", "60-40%", ["60"]),
-        (DNA(), "gc_window", "20:30-70%", ["20"]),
+        (DNA(), "gc_window", "20:40-60%", ["200,000", "20/4:...", "20/2:45-55% implies"]),
+        (DNA(), "gc_window", "20/0:40-60%", ["0 bases apart", "1, 2, 4, 5, 10, 20"]),
         (DNA(), "homopolymer", "many", ["many"]),
         (DNA(), "codes", "MK1", ["1"]),
         (Protein(), "require", "C-x(4,2)-C", ["runs backwards"]),
@@ -131,6 +172,17 @@ def test_mistakes(domain: Letters, rule: str, value: str, words: list[str]) -> N
     with pytest.raises(DiscdiffError) as caught:
         domain.rules[rule].read(value, Span(1, 100))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_band_that_a_refusal_recommends_implies_what_was_asked() -> None:
+    """Windows d apart in a band narrower by d − 1 at both ends leave no window outside: all sequences, any length."""
+    for width, step, low, high in ((6, 2, 1, 5), (6, 3, 1, 5), (8, 2, 2, 6), (9, 3, 2, 7)):
+        narrow = window({0}, width, low + step - 1, high - step + 1, 4, every=step)
+        assert not narrow.empty
+        assert (narrow - window({0}, width, low, high, 4)).empty
+        wider = window({0}, width, low + step - 2, high - step + 2, 4, every=step)
+        assert not (wider - window({0}, width, low, high, 4)).empty
+    assert not DNA().rules["gc_window"].read("20/2:45-55%", Span(50, 50)).empty
 
 
 def pipe_of(domain: Letters, longest: int) -> Pipeline:

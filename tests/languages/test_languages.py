@@ -35,6 +35,7 @@ from discdiff.languages import (
     window,
     word,
 )
+from discdiff.languages import language as language_module
 
 Tokens = tuple[int, ...]
 
@@ -118,12 +119,24 @@ def test_share(low: float, high: float, length: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("width", "low", "high"), [(1, 0, 1), (1, 0, 0), (2, 1, 1), (3, 1, 2), (4, 0, 2), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("width", "low", "high"),
+    [(width, low, high) for width in (1, 2, 3, 4, 5) for low in range(width + 1) for high in range(low, width + 2)],
+)
 def test_window(width: int, low: int, high: int) -> None:
     def rule(each: Tokens) -> bool:
         return all(low <= each[i : i + width].count(0) <= high for i in range(len(each) - width + 1))
 
-    check_is(window({0}, width, low, high, 3), 3, 6, rule)
+    check_is(window({0}, width, low, high, 2), 2, 8, rule)
+    check_is(window({0}, width, low, high, 2, every=1), 2, 6, rule)
+
+
+def test_window_explores_little_more_than_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of 20 in a wide band fit, though there are half a million histories of 19 tokens."""
+    seen: list[int] = []
+    monkeypatch.setattr(language_module, "check_size", lambda states, *_, **__: seen.append(states))
+    found = window({0}, 14, 4, 10, 2)
+    assert found.num_states < seen[-1] < 1.6 * found.num_states < 2**13
 
 
 @pytest.mark.parametrize("sets", [[{0}], [{0}, {1}, {2}], [{0, 1}, {1, 2}], [{0, 1}, {1}]])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from discdiff.constraints import filtered, trellis
+from discdiff.constraints import automaton, filtered, trellis
 from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.class_sums import Classes
 from discdiff.constraints.filtered import Filtered
 from discdiff.constraints.trellis import Trellis, Ways
 from discdiff.languages import Language, count
+from discdiff.languages.unrolled import Unrolled, unroll
 from tests.constraints import test_automaton as automata
 from tests.languages import test_languages as languages
 from tests.oracles import test_o17_automata as o17
@@ -24,13 +27,12 @@ FAILS = (AssertionError, IndexError, ZeroDivisionError, KeyError)
 
 def test_backward_pass_without_the_accepting_states(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any state may end a row."""
-    inner = Trellis.__init__
 
-    def made(self: Trellis, language: Language, lengths: Tensor, device: torch.device | str = "cpu") -> None:
-        loose = Language(language.table, np.ones(language.num_states, dtype=np.bool_), language.classes)
-        inner(self, loose, lengths, device)
+    def made(languages: Sequence[Language], lengths: Collection[int], allowed: Any = None) -> Unrolled:
+        loose = [Language(each.table, np.ones(each.num_states, dtype=np.bool_), each.classes) for each in languages]
+        return unroll(loose, lengths, allowed)
 
-    monkeypatch.setattr(Trellis, "__init__", made)
+    monkeypatch.setattr(automaton, "unroll", made)
     with pytest.raises(FAILS):
         automata.test_tilts(torch.float64)
 
@@ -39,8 +41,8 @@ def test_draw_from_filtered_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each token by its own weight where an accepted one can follow, in place of the weight of all ways on."""
     inner = Trellis.sample
 
-    def blind(self: Trellis, weights: Tensor, ways: Ways, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return inner(self, weights, replace(ways, beta=[(b > 0).to(b.dtype) for b in ways.beta]), u)
+    def blind(self: Trellis, weights: Tensor, ways: Ways, *numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return inner(self, weights, replace(ways, beta=[(b > 0).to(b.dtype) for b in ways.beta]), *numbers)
 
     monkeypatch.setattr(Trellis, "sample", blind)
     with pytest.raises(FAILS):
@@ -82,12 +84,12 @@ def test_plain_floats_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lengths_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row as long as the longest."""
-    inner = Trellis.__init__
+    inner = Trellis.over
 
-    def made(self: Trellis, language: Language, lengths: Tensor, device: torch.device | str = "cpu") -> None:
-        inner(self, language, torch.full_like(lengths, int(lengths.max())), device)
+    def made(self: Trellis, lengths: Tensor) -> Trellis:
+        return inner(self, torch.full_like(lengths, int(lengths.max())))
 
-    monkeypatch.setattr(Trellis, "__init__", made)
+    monkeypatch.setattr(Trellis, "over", made)
     with pytest.raises(FAILS):
         automata.test_against_enumeration(torch.float64)
 
