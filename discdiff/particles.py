@@ -81,8 +81,10 @@ class Population:
         ahead = self.weighed.settle(state.tokens, sigma_next)
         if self.reward is not None and (last or (ahead is not None and step % self.reward.every == 0)):
             self._reward(self.reward, state, ahead, last=last)
-        log_w = self.weighed.log_weights.view(-1, self.size)
-        if bool(torch.isneginf(log_w).all(-1).any()):
+        # What lies ahead counts, though Z[p(·|x_s)] is known with the next call only: Z[p̃] stands for it till then.
+        log_ahead = torch.zeros_like(self.potential) if last else self.weighed.log_ahead
+        log_w = (self.weighed.log_weights + log_ahead).view(-1, self.size)
+        if not bool((log_w > -torch.inf).any(-1).all()):
             raise IncompatibleError(
                 "Particles",
                 got="a population in which the model gives no particle any weight",
@@ -99,7 +101,10 @@ class Population:
         stay = torch.arange(self.size).expand_as(chosen)
         rows = torch.where(poor[:, None], chosen, stay) + torch.arange(len(chosen))[:, None] * self.size
         self.log_mean = self.log_mean + torch.where(poor, log_mean_exp(log_w), 0.0)
-        self.weighed.log_weights = torch.where(poor[:, None], 0.0, log_w).reshape(-1)
+        ahead_of = log_ahead[rows.reshape(-1)].view(-1, self.size)
+        kept = self.weighed.log_weights.view(-1, self.size)
+        self.weighed.log_weights = torch.where(poor[:, None], -ahead_of, kept).reshape(-1)
+        self.weighed.log_ahead = ahead_of.reshape(-1)
         self.potential = self.potential[rows.reshape(-1)]
         moved = state.index(rows.reshape(-1).to(state.tokens.device))
         return replace(moved, generator=state.generator)  # randomness stays with the place

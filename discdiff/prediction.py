@@ -115,6 +115,13 @@ class Prediction(ABC):
     def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
         """p(x_s,i = · | xt), `[N, S]` or `[B, L, S]`, for the noise level `sigma_next` (`[B, 1]` or `[B, L]`)."""
 
+    def held(self, fixed: Tensor) -> Prediction:
+        """What was said, with more positions held at the tokens that they show: `fixed` is bool `[B, L]`."""
+        frozen = fixed if self.frozen is None else fixed | self.frozen
+        return DenoiserPrediction(
+            self.process, self.tokens, self.sigma, frozen, log_p=self.log_denoiser, calls=lambda: self.calls
+        )
+
     def log_mass(self, where: Positions) -> Tensor | None:
         """log of what a guided law sums to before it is normalised, `[N]`, which particles are weighed by; None: 1."""
         return None

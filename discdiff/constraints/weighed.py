@@ -53,6 +53,8 @@ class Weighed(Constraint):
         self.constraint = constraint
         self.length, self.rows = constraint.length, constraint.rows
         self.log_weights = torch.zeros(len(constraint.lengths), dtype=torch.float64)
+        # log Z[p̃] that a row has been divided by, and not yet multiplied by its stand-in, Z[p(·|x_s)] of the next call
+        self.log_ahead = torch.zeros_like(self.log_weights)
         self._last: tuple[Prediction, Tensor] | None = None
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
@@ -82,6 +84,7 @@ class Weighed(Constraint):
         if bool(moving.any()):  # where nothing moves both Z are one and the same
             rows = moving.nonzero()[:, 0]
             self.log_weights[rows.cpu()] += self.constraint.log_total(prediction, rows).cpu()
+            self.log_ahead[rows.cpu()] = 0.0
             self._last = prediction, rows
             mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
             if mass is not None:
@@ -95,7 +98,11 @@ class Weighed(Constraint):
         prediction, rows = self._last
         self._last = None
         filtered, scale = self._ahead(prediction, rows, tokens, sigma_next)
-        self.log_weights[rows.cpu()] -= (filtered.log_total() - scale[rows]).cpu()
+        total, at = (filtered.log_total() - scale[rows]).cpu(), rows.cpu()
+        before = self.log_weights[at]
+        # A particle without weight stays without: −∞ − (−∞) is no number.
+        self.log_weights[at] = torch.where(torch.isneginf(before), before, before - total)
+        self.log_ahead[at] = total
         return Ahead(filtered, rows)
 
     def _ahead(
@@ -119,7 +126,8 @@ class Weighed(Constraint):
         sigma = prediction.sigma[where].double()
         later = process.likelihood(tokens[where], torch.full_like(sigma, sigma_next))
         now = process.likelihood(prediction.tokens[where], sigma)
-        tilt = process.content(later).log() - process.content(now).log()
+        later, now = process.content(later).log(), process.content(now).log()
+        tilt = torch.where(torch.isneginf(now), now, later - now)  # what x_t rules out stays ruled out
         log_p = prediction.log_denoiser(where).double() + tilt
         whole.index_add_(0, where[0], log_p.logsumexp(-1))
         return self.constraint.filter(prediction, Tilt(where, tilt), rows), whole

@@ -10,7 +10,7 @@ from torch import Tensor
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
-from discdiff.prediction import Prediction
+from discdiff.prediction import Positions, Prediction
 from discdiff.processes.base import Process
 from discdiff.schedules import Schedule
 
@@ -48,6 +48,14 @@ class Guided(ABC):
     @abstractmethod
     def predict(self, tokens: Tensor, sigma: Tensor, context: Context | None = None) -> Prediction:
         """What the guided model says; see `Diffusion.predict`."""
+
+    @staticmethod
+    def _unnormalised(prediction: Prediction, where: Positions | None) -> Tensor:
+        """log p(x0_i | xt), with the mass that a guided model gave it before it was normalised: particles count it."""
+        log_p = prediction.log_denoiser(where)
+        if where is None or (mass := prediction.log_mass(where)) is None:
+            return log_p
+        return log_p + mass[:, None]
 
     def _readable(self, prediction: Prediction) -> Prediction:
         if not prediction.has_denoiser:

@@ -66,7 +66,7 @@ class ClassifierGuidance(Guided):
         if process.reveals_noise:
             return DenoiserPrediction(
                 *place,
-                log_p=lambda where: inner.log_denoiser(where) + self.gamma * process.content(changes(where)),
+                log_p=lambda where: self._unnormalised(inner, where) + self.gamma * process.content(changes(where)),
                 calls=lambda: inner.calls,
                 weighed=True,
             )

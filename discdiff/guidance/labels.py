@@ -53,7 +53,7 @@ class Labels(Guided):
         labelled = self._readable(self.model.predict(tokens, sigma, context))
 
         def log_p(where: Positions | None) -> Tensor:
-            with_label, without = labelled.log_denoiser(where), free.log_denoiser(where)
+            with_label, without = self._unnormalised(labelled, where), self._unnormalised(free, where)
             # What the label allows the free model allows too; where rounding says otherwise it may not win by that.
             without = torch.maximum(without, with_label - 50)
             mixed = self.gamma * with_label + (1 - self.gamma) * without

@@ -37,7 +37,7 @@ class Temperature(Guided):
         inner = self._readable(self.model.predict(tokens, sigma, context))
 
         def log_p(where: Positions | None) -> Tensor:
-            return inner.log_denoiser(where) / self.tau
+            return self._unnormalised(inner, where) / self.tau
 
         place = (inner.process, tokens, sigma, inner.frozen)
         return DenoiserPrediction(*place, log_p=log_p, calls=lambda: inner.calls, weighed=True)

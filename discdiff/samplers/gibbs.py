@@ -78,7 +78,9 @@ class Gibbs(Corrector):
             return state.moved(where, categorical(law, state.uniform("token")[where]), prediction)
         noise = sigma.expand(state.tokens.shape)[where]
         own = process.content(process.log_likelihood(state.tokens[where], noise))
-        x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=-own)
+        # On clean sequences a token is drawn given the others as they stand: with them it satisfies the constraint.
+        asked = prediction.held(~chosen) if clean else prediction
+        x0 = constraint.draw(asked, where, state.uniform("token"), tilt=-own)
         if clean:
             return state.moved(where, x0, prediction)
         known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on

@@ -96,8 +96,10 @@ class RungeKutta2(RateSampler):
         expected = first.process.content(self._expected(first, second, level, where, logs))
         jumping = ~(state.uniform("who")[where] >= self.chance(expected.sum(-1)))
         chosen = expected[jumping]
-        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - logs[0][jumping])
-        drawn = constraint.draw(first, (where[0][jumping], where[1][jumping]), state.uniform("token"), tilt=tilt)
+        # The expected jumps are truncated already: the draw is of the whole law, so that none is divided by nothing.
+        whole, there = constraint.untruncated, (where[0][jumping], where[1][jumping])
+        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - whole.log_marginals(first, there))
+        drawn = whole.draw(first, there, state.uniform("token"), tilt=tilt)
         return state.tokens[where].masked_scatter(jumping, drawn)
 
     def second_kernel(
