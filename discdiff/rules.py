@@ -34,8 +34,9 @@ class Rule:
     read: Callable[[str, Span], Language]
 
 
-Rules = Mapping[str, str | Sequence[str]]
-"""Demands by the names of rules; each value, or each of several values, must hold."""
+Rules = Mapping[str, str | int | Sequence[str]]
+"""Demands by the names of rules; each value, or each of several values, must hold. A whole number is as good as its
+digits."""
 
 
 def languages(known: Mapping[str, Rule], asked: Rules, span: Span, *, domain: str) -> dict[str, Language]:
@@ -45,6 +46,8 @@ def languages(known: Mapping[str, Rule], asked: Rules, span: Span, *, domain: st
         ConfigError: no such rule (the message lists what the domain has).
         DiscdiffError: a value that cannot be read.
     """
+    if not isinstance(asked, Mapping):
+        raise ConfigError(f"rules: got {asked!r}, expected names and values, such as {{'forbid': ['GAATTC']}}")
     found = {}
     for name, values in asked.items():
         if name not in known:
@@ -53,8 +56,11 @@ def languages(known: Mapping[str, Rule], asked: Rules, span: Span, *, domain: st
             raise ConfigError(
                 f"the domain {domain!r} has no rule {name!r}; it has: {', '.join(known) or 'none'}.{hint}"
             )
-        for value in [values] if isinstance(values, str) else values:
-            found[f"{name} {value}"] = known[name].read(value, span)
+        each: list[object] = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+        for value in each:
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise ConfigError(f"rule {name}: got {value!r}, expected a string such as {known[name].example!r}")
+            found[f"{name} {value}"] = known[name].read(str(value), span)
     return found
 
 

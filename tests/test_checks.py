@@ -74,3 +74,34 @@ def test_few_draws_that_pass_are_told() -> None:
         pipe.sample(1, steps=2, check=lambda text: False)
     with pytest.raises(dd.IncompatibleError, match="Particles"):
         pipe.sample(1, particles=2, check=lambda text: True, sampler=dd.samplers.FirstHitting())
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"particles": 0}, "particles=0; expected a whole number"),
+        ({"particles": 2.5}, "particles=2.5"),
+        ({"sampler": "ancestral"}, "'ancestral'"),
+        ({"sampler": dd.samplers.Ancestral}, "expected a sampler"),
+        ({"check": "TATAAT"}, "expected a function"),
+        ({"rules": "gc=40-60%"}, "expected names and values"),
+        ({"rules": {"gc": 0.5}}, "rule gc: got 0.5, expected a string such as"),
+        ({"rules": {"gc": None}}, "rule gc: got None"),
+        ({"particles": 2, "reward": len, "sampler": dd.samplers.FirstHitting()}, "a number for each of a list"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_refused(asked: dict[str, object], message: str) -> None:
+    domain = DNA()
+    pipe = Pipeline(trained(domain.vocab_size, process=dd.Absorbing(domain.vocab_size)), domain, LengthModel.of([8]), 8)
+    with pytest.raises(DiscdiffError, match=message):
+        pipe.sample(2, **asked)  # type: ignore[arg-type]
+    assert all("AAA" not in text for text in pipe.sample(4, steps=4, rules={"homopolymer": 2}))
+
+
+def test_a_template_that_is_too_long_is_blamed_itself() -> None:
+    domain = DNA()
+    pipe = Pipeline(trained(domain.vocab_size, process=dd.Absorbing(domain.vocab_size)), domain, LengthModel.of([8]), 8)
+    with pytest.raises(dd.errors.TemplateError, match="more than 8 positions"):
+        pipe.infill("N{5-7} ACGT", 2, rules={"gc": "40-60%"})
+    with pytest.raises(DiscdiffError, match="expected one string"):
+        pipe.infill(["N{5}"], 2)  # type: ignore[arg-type]

@@ -62,6 +62,11 @@ class Drawing:
         """`n` strings under a constraint, of `length` tokens or of lengths drawn among those that fit."""
         if n < 1 or batch_size < 1:
             raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
+        particles: object = method.particles
+        if not isinstance(particles, int) or particles < 1:
+            raise DiscdiffError(f"sample: got particles={particles!r}; expected a whole number from 1 on")
+        if method.check is not None and not callable(method.check):
+            raise DiscdiffError(f"sample: got check={method.check!r}; expected a function of a string")
         constraint, lengths = self._lengths(n, constraint, length, seed)
         constraint = self._checked(constraint, method)
         classes = self.classes.numbers(labels, n, in_turn=True)
@@ -129,7 +134,14 @@ class Drawing:
 
     def _of_strings(self, reward: StringReward) -> Callable[[Sequences], Tensor]:
         def of_tokens(sequences: Sequences) -> Tensor:
-            return torch.tensor([float(value) for value in reward(self._texts(sequences))], dtype=torch.float64)
+            found = reward(self._texts(sequences))
+            try:
+                return torch.tensor([float(value) for value in found], dtype=torch.float64)
+            except TypeError as error:
+                raise DiscdiffError(
+                    f"reward: got {found!r}; expected a number for each of a list of strings, such as "
+                    "lambda texts: [text.count('A') for text in texts]"
+                ) from error
 
         return of_tokens
 

@@ -203,8 +203,17 @@ def constraint_of(
         EmptyLanguageError: nothing of at most `longest` tokens satisfies it all; names what conflicts.
         ConfigError: no such rule.
     """
+    if template is not None and not isinstance(template, str):
+        raise DiscdiffError(f"template: got {type(template).__name__}, expected one string; ask for several in turn")
     constraint: Constraint = Unconstrained() if template is None else domain.template(template)
     length = constraint.length or length
+    alone = constraint.possible_lengths(longest) if template is not None and length is None else None
+    if template is not None and alone is not None and not len(alone):
+        raise TemplateError(  # before rules are joined to it, so that none of them is blamed
+            f"the template takes more than {longest} positions; the model was trained on at most {longest}",
+            template=template if len(template) <= 200 else template[:200] + "…",
+            remedy="shorten it or its gaps, or train on longer sequences",
+        )
     if template is not None and length is not None and length > longest:
         raise TemplateError(
             f"the template has {length} positions; the model was trained on at most {longest}",

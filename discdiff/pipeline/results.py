@@ -9,6 +9,7 @@ from typing import Any
 
 from discdiff.constraints.truncated import check_truncation
 from discdiff.description import build, describe
+from discdiff.errors import IncompatibleError
 from discdiff.guidance import Labels as LabelGuidance
 from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
@@ -135,6 +136,11 @@ class SamplingDefaults:
     ) -> Method:
         """What is asked for, and these defaults where nothing is."""
         sampler = sampler or self.sampler or Ancestral()
+        made: object = sampler
+        if not isinstance(made, Sampler):
+            raise IncompatibleError(
+                "sampler", got=f"{made!r}", expected="a sampler", remedy="Such as dd.samplers.FirstHitting(), made."
+            )
         if callable(guidance):
             model = guidance(model)
         elif guidance != 1.0:
