@@ -100,9 +100,28 @@ def test_text_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("small")
+def test_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's block, on a run with labels."""
+    (block,) = SHOWN["docs/constraints.md"]
+    draw = random.Random(0)
+    rows = ["".join(draw.choices("ACGT", k=20)) + f"\t{i % 2}" for i in range(60)]
+    (folder / "core.tsv").write_text("\n".join(["sequence\tlabel", *rows]) + "\n")
+    options = ["--domain", "dna", "--output", "runs/core", "--data.label_column", "label", *SMALL]
+    assert main(["train", "core.tsv", *options]) == 0
+    names: dict[str, Any] = {}
+    run(block, names)
+    assert len(names["guided"]) == 16
+    capsys.readouterr()
+
+
 def test_no_other_page_has_blocks() -> None:
     """One that gets some has them run here too."""
-    assert [page for page, blocks in SHOWN.items() if blocks] == ["README.md", "docs/text-constraints.md"]
+    assert [page for page, blocks in SHOWN.items() if blocks] == [
+        "README.md",
+        "docs/constraints.md",
+        "docs/text-constraints.md",
+    ]
 
 
 @pytest.mark.usefixtures("small")
