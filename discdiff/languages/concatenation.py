@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, Language, check_size
+from discdiff.languages.language import DEAD, Language, check_size, check_vocabularies
 
 
 def concatenated(parts: Sequence[Language]) -> Language:
@@ -18,13 +17,7 @@ def concatenated(parts: Sequence[Language]) -> Language:
     Raises:
         IncompatibleError: no parts, different vocabularies, or too many states.
     """
-    if len({part.vocab_size for part in parts}) != 1:
-        raise IncompatibleError(
-            "Languages in turn",
-            got=f"vocabularies of {[part.vocab_size for part in parts]} tokens",
-            expected="one or more languages over one vocabulary",
-            remedy="Build all with the model's own domain.",
-        )
+    check_vocabularies(parts)
     joint, classes = np.unique(np.stack([part.classes for part in parts]), axis=1, return_inverse=True)
     offsets = np.cumsum([0] + [part.num_states for part in parts])
     begins = [0] * (len(parts) + 1)  # the states in which part k may begin, as bits; past the last: the end

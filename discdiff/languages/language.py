@@ -230,6 +230,22 @@ def nothing(vocab_size: int) -> Language:
     return Language.of([[DEAD]], [False], np.zeros(vocab_size, dtype=np.int32))
 
 
+def check_vocabularies(languages: Sequence[Language]) -> None:
+    """Refuse languages that are not over one vocabulary.
+
+    Raises:
+        IncompatibleError: there is none, or they differ.
+    """
+    sizes = [language.vocab_size for language in languages]
+    if len(set(sizes)) != 1:
+        raise IncompatibleError(
+            "Languages",
+            got=f"vocabularies of {' and '.join(map(str, sizes)) or 'none'} tokens",
+            expected="one or more languages over one vocabulary",
+            remedy="Build all with the model's own domain.",
+        )
+
+
 def check_size(states: int, classes: int, what: str, *, most: int = MAX_STATES) -> None:
     """Refuse an automaton over the limits.
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, MAX_STATES, Language, check_size
+from discdiff.languages.language import DEAD, MAX_STATES, Language, check_size, check_vocabularies
 
 Rule = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]
 
@@ -22,13 +21,7 @@ def product(first: Language, second: Language, rule: Rule, *, most: int = MAX_ST
     Raises:
         IncompatibleError: different vocabularies, or a product over the limits of size.
     """
-    if first.vocab_size != second.vocab_size:
-        raise IncompatibleError(
-            "Languages",
-            got=f"vocabularies of {first.vocab_size} and {second.vocab_size} tokens",
-            expected="one vocabulary",
-            remedy="Build both with the model's own domain.",
-        )
+    check_vocabularies([first, second])
     pairs = first.classes.astype(np.int64) * second.num_classes + second.classes
     joint, classes = np.unique(pairs, return_inverse=True)
     a_class, b_class = joint // second.num_classes, joint % second.num_classes

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages.language import DEAD, MAX_ENTRIES, Language, Table
+from discdiff.languages.language import DEAD, MAX_ENTRIES, Language, Table, check_vocabularies
 from discdiff.languages.minimal import Bools, Ints, distinct_rows
 
 MAX_UNROLLED = 100_000_000
@@ -125,13 +125,7 @@ def joint_classes(languages: Sequence[Language]) -> tuple[Ints, list[Ints]]:
     Raises:
         IncompatibleError: different vocabularies.
     """
-    if len({language.vocab_size for language in languages}) != 1:
-        raise IncompatibleError(
-            "Languages",
-            got=f"vocabularies of {' and '.join(str(language.vocab_size) for language in languages)} tokens",
-            expected="one vocabulary",
-            remedy="Build all with the model's own domain.",
-        )
+    check_vocabularies(languages)
     own = np.stack([language.classes for language in languages], axis=1)
     live = np.stack([(each.table != DEAD).any(0)[each.classes] for each in languages], axis=1).all(1)
     own[~live] = DEAD
