@@ -33,7 +33,8 @@ class ClassifierGuidance(Guided):
 
     γ = 1 is p0(x | y) for a classifier that is right at every noise, and exact samplers. With `sample(particles=)` on
     the absorbing process the law of samplers of one position a step tends to p0(x) p(y | x)^γ, normalised, whatever the
-    classifier says on the way, where its changes are read exactly.
+    classifier says on the way, where its changes are read exactly. For that it must say one thing of one sequence: on
+    the absorbing process it is shown the noise that the sequence's own masks amount to, not the step's.
 
     Dhariwal and Nichol 2021; for discrete states Nisonoff et al. 2024 (equation 2) and Schiff et al. 2024.
 
@@ -82,7 +83,7 @@ class ClassifierGuidance(Guided):
 
     def judged(self, states: Tensor, sigma: Tensor, context: Context) -> Tensor:
         """log p(y | x), checked."""
-        found = self.log_likelihood(states, sigma, context)
+        found = self.log_likelihood(states, self._noise(states, sigma, context), context)
         if found.shape != states.shape[:1] or not bool(torch.isfinite(found).all()):
             raise IncompatibleError(
                 type(self).__name__,
@@ -91,6 +92,16 @@ class ClassifierGuidance(Guided):
                 remedy="Return log p(y | xt) for each row; bound it from below where y is impossible.",
             )
         return found
+
+    def _noise(self, states: Tensor, sigma: Tensor, context: Context) -> Tensor:
+        """The noise to show it, `[B, L]`: where masks tell, −log(1 − the share of them), within the schedule's ends."""
+        process = self.process
+        if not process.reveals_noise:
+            return sigma
+        inside = torch.ones_like(sigma) if context.padding is None else (~context.padding).to(sigma.dtype)
+        masks = (states.detach()[..., process.mask_id] * inside).sum(-1, keepdim=True)
+        own = -torch.log1p(-masks / inside.sum(-1, keepdim=True))
+        return own.clamp(*self.schedule.ends()).to(sigma.dtype).expand_as(sigma)
 
 
 class Changes:

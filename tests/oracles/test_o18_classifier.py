@@ -100,6 +100,18 @@ def test_wrong_classifiers_are_corrected() -> None:
     assert chi_square(drawn(guided, FirstHitting()), TARGET) > 5
 
 
+def test_classifiers_that_are_told_the_noise_say_one_thing_of_a_sequence() -> None:
+    """What it makes of the noise level cancels on the way, as does all that it says of noised sequences."""
+    model = build("absorbing", "conditional")
+    truth = right(model.process)
+
+    def noisy(states: Tensor, sigma: Tensor, context: Context) -> Tensor:
+        return truth(states, sigma, context) * (1 + sigma[:, 0]) - 0.5 * torch.sin(3 * sigma[:, 0])
+
+    guided = Classifier(model, noisy)
+    assert chi_square(drawn(guided, FirstHitting(), count=COUNT // 2, particles=16), TARGET) < 3.7
+
+
 SLOPES = torch.as_tensor(np.random.default_rng(7).normal(size=(L, V + 1)))
 
 
