@@ -115,11 +115,16 @@ class Prediction(ABC):
     def posterior(self, sigma_next: Tensor, where: Positions | None = None) -> Tensor:
         """p(x_s,i = · | xt), `[N, S]` or `[B, L, S]`, for the noise level `sigma_next` (`[B, 1]` or `[B, L]`)."""
 
-    def held(self, fixed: Tensor) -> Prediction:
-        """What was said, with more positions held at the tokens that they show: `fixed` is bool `[B, L]`."""
-        frozen = fixed if self.frozen is None else fixed | self.frozen
+    def beside(self, tokens: Tensor, frozen: Tensor | None = None) -> Prediction:
+        """What was said of the open positions, where others show `tokens` `[B, L]`, and `frozen` ones are given too."""
+        given = [each for each in (self.frozen, frozen) if each is not None]
         return DenoiserPrediction(
-            self.process, self.tokens, self.sigma, frozen, log_p=self.log_denoiser, calls=lambda: self.calls
+            self.process,
+            tokens,
+            self.sigma,
+            torch.stack(given).any(0) if given else None,
+            log_p=self.log_denoiser,
+            calls=lambda: self.calls,
         )
 
     def log_mass(self, where: Positions) -> Tensor | None:

@@ -105,7 +105,10 @@ class Checked(Constraint):
         if other.untruncated is not other:
             return other & self
         if isinstance(other, Checked):
-            both = lambda sequences: self.passes(sequences) & other.passes(sequences)  # noqa: E731
+
+            def both(sequences: Sequences) -> Tensor:
+                return self.passes(sequences) & other.passes(sequences)
+
             return self._like(self.within & other.within, passes=both, name=f"{self.name} and {other.name}")
         return self._like(self.within & other)
 
@@ -163,8 +166,8 @@ class Checked(Constraint):
     def _begun(self, job: _Job, places: Tensor, x0: Tensor, u: Tensor) -> Tensor:
         """Any x0 that passes, for rows that have none yet: without the tilt, then of ever flatter laws."""
         left, found = torch.arange(len(places), device=places.device), x0.clone()
-        for flatter in _FLATTER if job.tilt is None else (1, *_FLATTER):
-            freer = _Job(_other(job.prediction, flatter=flatter), job.rows, job.open, None)
+        for by in _FLATTER if job.tilt is None else (1, *_FLATTER):
+            freer = _Job(_flatter(job.prediction, by), job.rows, job.open, None)
             budget = torch.full_like(left, self.first)
             found[left], still = self._tried(freer, places[left], found[left], u, budget)
             left = left[still]
@@ -189,11 +192,9 @@ class Checked(Constraint):
             again = open_ & (order >= start[:, None]) & (order < (start + size)[:, None])
             held = open_ & ~again
             tokens, frozen = prediction.tokens.clone(), torch.zeros_like(job.open)
-            if prediction.frozen is not None:
-                frozen |= prediction.frozen
             tokens[rows] = torch.where(held, x0, tokens[rows])
-            frozen[rows] |= held
-            pinned = _other(prediction, tokens=tokens, frozen=frozen)
+            frozen[rows] = held
+            pinned = prediction.beside(tokens, frozen)
             mask = torch.zeros_like(job.open)
             mask[rows] = again
             drawn = job.complete(self.within, pinned, mask, some, _numbers(keys, turn, x0.shape[1], "move"))
@@ -282,17 +283,11 @@ class _Job:
         return self._weights[1]
 
 
-def _other(
-    prediction: Prediction, *, flatter: float = 1, tokens: Tensor | None = None, frozen: Tensor | None = None
-) -> Prediction:
-    """p^(1/flatter), or p where other positions are open."""
+def _flatter(prediction: Prediction, by: float) -> Prediction:
+    """p^(1/by)."""
+    place = (prediction.process, prediction.tokens, prediction.sigma, prediction.frozen)
     return DenoiserPrediction(
-        prediction.process,
-        prediction.tokens if tokens is None else tokens,
-        prediction.sigma,
-        prediction.frozen if frozen is None else frozen,
-        log_p=lambda where: prediction.log_denoiser(where) / flatter,
-        calls=lambda: prediction.calls,
+        *place, log_p=lambda where: prediction.log_denoiser(where) / by, calls=lambda: prediction.calls
     )
 
 

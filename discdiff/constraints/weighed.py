@@ -11,7 +11,7 @@ from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint
 from discdiff.constraints.filtered import Filtered, Tilt
 from discdiff.errors import IncompatibleError
-from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
+from discdiff.prediction import Positions, Prediction, positions_of
 
 
 class Ahead(NamedTuple):
@@ -112,9 +112,7 @@ class Weighed(Constraint):
         whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         process = prediction.process
         if process.reveals_noise:  # p̃ is p, with what has been revealed
-            place = (process, tokens, prediction.sigma, prediction.frozen)
-            ahead = DenoiserPrediction(*place, log_p=prediction.log_denoiser, calls=lambda: prediction.calls)
-            return self.constraint.filter(ahead, None, rows), whole
+            return self.constraint.filter(prediction.beside(tokens), None, rows), whole
         moving = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device).index_fill(0, rows, True)
         open_ = process.active(prediction.tokens) & moving[:, None]
         if prediction.frozen is not None:

@@ -79,7 +79,7 @@ class Gibbs(Corrector):
         noise = sigma.expand(state.tokens.shape)[where]
         own = process.content(process.log_likelihood(state.tokens[where], noise))
         # On clean sequences a token is drawn given the others as they stand: with them it satisfies the constraint.
-        asked = prediction.held(~chosen) if clean else prediction
+        asked = prediction.beside(state.tokens, frozen=~chosen) if clean else prediction
         x0 = constraint.draw(asked, where, state.uniform("token"), tilt=-own)
         if clean:
             return state.moved(where, x0, prediction)

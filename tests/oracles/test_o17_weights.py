@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import discdiff as dd
-from discdiff.constraints import Automaton
+from discdiff.constraints import Automaton, Checked, Constraint, Truncated, Unconstrained
 from discdiff.guidance import Labels, Temperature
 from discdiff.languages import Language, avoids, count
 from discdiff.model import Diffusion
 from discdiff.networks.exact import Exact
-from discdiff.samplers import Ancestral, FirstHitting, Ordered, PredictorCorrector
+from discdiff.samplers import Ancestral, FirstHitting, Ordered, PredictorCorrector, RungeKutta2
+from discdiff.sequences import Sequences
 from tests.oracles.test_o17_particles import chi_square
 from tests.oracles.test_o18_guidance import MIXED, SECOND, drawn, normalized, two_classes
 
@@ -79,15 +81,65 @@ def test_guidance_within_guidance() -> None:
     assert chi_square(drawn(model, count=few, labels=labels, particles=48), target) < 3.7
 
 
-def test_sweeps_over_clean_sequences_keep_an_automaton() -> None:
+EVEN = Language.of([[0, 1], [1, 0]], [True, False], [0, 1]) & avoids([[{1}] * 4], 2)
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["automaton", "checked"])
+def test_sweeps_over_clean_sequences_keep_what_is_asked(checked: bool) -> None:
     """Off the absorbing process, from a last noise that is no trifle: each token fits the others as they stand."""
     joint = np.random.default_rng(0).dirichlet(np.ones(16)).reshape((2,) * 4)
-    process = dd.Uniform(2)
-    schedule = dd.LogLinear(t_min=0.1)
-    model = Diffusion(Exact(torch.from_numpy(joint), 2), process, schedule, dd.LeaveOneOut())
-    even = Language.of([[0, 1], [1, 0]], [True, False], [0, 1]) & avoids([[{1}] * 4], 2)
+    model = Diffusion(Exact(torch.from_numpy(joint), 2), dd.Uniform(2), dd.LogLinear(t_min=0.1), dd.LeaveOneOut())
+
+    def accepted(sequences: Sequences) -> torch.Tensor:
+        return torch.tensor([EVEN.accepts(row) for row in sequences.lists()])
+
     out = dd.sample(
         model, 4000, length=4, steps=8, sampler=PredictorCorrector(Ancestral(), sweeps=0, final_sweeps=3),
-        constraint=Automaton(even), generator=torch.Generator().manual_seed(0),
+        constraint=Checked(accepted) if checked else Automaton(EVEN), generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    assert all(even.accepts(row) for row in out.tokens.tolist())
+    assert all(EVEN.accepts(row) for row in out.tokens.tolist())
+    assert len({tuple(row) for row in out.tokens.tolist()}) == 7  # of eight even ones, all but 1111
+
+
+def test_states_that_are_left_for_good_weigh_as_they_should() -> None:
+    """A chain in which 0 leads to 1 and 2, 1 to 2 and 3, and only 2 and 3 to one another: x_t rules out some x0."""
+    rates = np.zeros((4, 4))
+    for source, target in ((0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (3, 2)):
+        rates[target, source] += 1.0
+        rates[source, source] -= 1.0
+    joint = np.random.default_rng(2).dirichlet(np.ones(16)).reshape(4, 4)
+    process = dd.RateMatrix(4, rates.tolist())
+    model = Diffusion(Exact(torch.from_numpy(joint), 4), process, dd.LogLinear(), dd.Denoiser())
+    out = dd.sample(
+        model, 4000, length=2, steps=24, particles=4, constraint=Automaton(count([1], 1, None, 4)),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert out.log_weights is not None
+    accepted = 1 - (1 - joint.sum(1)[1]) + joint[[0, 2, 3], 1].sum()
+    assert float(out.log_weights.exp().mean()) == pytest.approx(accepted, rel=0.06)  # first order in the step
+    assert bool((out.tokens == 1).any(1).all())
+
+
+def test_second_leaps_under_truncation_draw_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """theta-RK2 on the absorbing process: every x0 drawn under top-k is a token, not the mask that a failure leaves."""
+    drawn: list[torch.Tensor] = []
+    for kind in (Unconstrained, Truncated):
+        plain = kind.draw
+
+        def noted(self: Constraint, *args: Any, plain: Any = plain, **kwargs: Any) -> torch.Tensor:
+            drawn.append(plain(self, *args, **kwargs))
+            return drawn[-1]
+
+        monkeypatch.setattr(kind, "draw", noted)
+    joint = np.random.default_rng(3).dirichlet(np.ones(27)).reshape(3, 3, 3)
+    dd.sample(
+        exact(joint),
+        2000,
+        length=3,
+        steps=9,
+        sampler=RungeKutta2(),
+        top_k=1,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert sum(map(len, drawn)) > 4000
+    assert max(int(tokens.max()) for tokens in drawn if len(tokens)) < 3
