@@ -103,7 +103,7 @@ def weighed_step(model: dd.Diffusion, constraint: Automaton, u: Tensor) -> Tenso
     weighed, prediction = Weighed(constraint), prediction_of(model)
     everywhere = positions_of(prediction.process.active(prediction.tokens))
     x0 = weighed.draw(prediction, everywhere, u).reshape(BATCH, LENGTH)
-    weighed.settle(torch.where(u < 0.5, x0, prediction.tokens), 0.4)
+    weighed.settle(prediction, torch.where(u < 0.5, x0, prediction.tokens))
     return weighed.log_weights
 
 

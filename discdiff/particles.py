@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from discdiff.constraints import Automaton, Constraint, PositionWise
 from discdiff.constraints.weighed import Ahead, Weighed
-from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import anything
+from discdiff.model import Model
 from discdiff.randomness import Keys, Randomness, categorical, uniform
 from discdiff.samplers.base import Sampler, State
 from discdiff.sequences import Sequences
@@ -73,27 +75,20 @@ class Population:
         self.effective = torch.full((count,), float(self.size), dtype=torch.float64)
         self.potential = torch.zeros(rows, dtype=torch.float64)
 
-    def after_step(self, state: State, sigma_next: float, going: Tensor, *, step: int, last: bool) -> State:
+    def after_step(self, state: State, going: Tensor, *, step: int, last: bool) -> State:
         """Weigh where a step has led, and resample populations in which few particles hold the weight.
 
         Those in which no particle is `going`, bool `[rows]`, are done: they are not resampled, whatever others do.
         """
-        ahead = self.weighed.settle(state.tokens, sigma_next)
+        ahead = self.weighed.take_ahead()
         if self.reward is not None and (last or (ahead is not None and step % self.reward.every == 0)):
             self._reward(self.reward, state, ahead, last=last)
         # What lies ahead counts, though Z[p(·|x_s)] is known with the next call only: Z[p̃] stands for it till then.
         log_ahead = torch.zeros_like(self.potential) if last else self.weighed.log_ahead
         log_w = (self.weighed.log_weights + log_ahead).view(-1, self.size)
-        if not bool((log_w > -torch.inf).any(-1).all()):
-            raise IncompatibleError(
-                "Particles",
-                got="a population in which the model gives no particle any weight",
-                expected="a model that gives what is asked some mass",
-                remedy="Take more particles, or one (particles=1), which only the constraint steers.",
-            )
         size = effective_size(log_w)
         self.effective = torch.minimum(self.effective, size)
-        poor = (size < RESAMPLE_BELOW * self.size) & going.view(-1, self.size).any(-1).cpu()
+        poor = (size > 0) & (size < RESAMPLE_BELOW * self.size) & going.view(-1, self.size).any(-1).cpu()
         if last or not bool(poor.any()):
             return state
         u = uniform((len(state.tokens),), generator=state.generator, purpose="resample", dtype=torch.float64).cpu()
@@ -125,27 +120,41 @@ class Population:
         self.potential = after
 
     def select(self, state: State, generator: Randomness) -> tuple[State, Tensor, Tensor]:
-        """One particle of each population in proportion to its weight; log of the mean weight; effective size."""
+        """One particle of each population in proportion to its weight; log of the mean weight; effective size.
+
+        Any particle of a population without weight; the constraint holds there too, and the log weight is −∞.
+        """
         log_w = self.weighed.log_weights.view(-1, self.size)
+        dead = torch.isneginf(log_w).all(-1, keepdim=True)
+        if bool(dead.any()):
+            which = dead.nonzero()[:, 0].tolist()
+            rows = ", ".join(map(str, which[:5])) + ", …" * (len(which) > 5)
+            warnings.warn(
+                f"{len(which)} of {len(dead)} samples (rows {rows}): no particle has any weight: they are draws "
+                "as with one particle; their log weights are -inf, their effective size 0. More particles may help",
+                DiscdiffWarning,
+                stacklevel=4,  # `sample`, and what wraps it
+            )
         u = uniform((len(state.tokens),), generator=generator, purpose="select", dtype=torch.float64)
-        one = categorical(log_w.softmax(-1), u.cpu()[:: self.size]) + torch.arange(len(log_w)) * self.size
+        weights = torch.where(dead, 0.0, log_w).softmax(-1)
+        one = categorical(weights, u.cpu()[:: self.size]) + torch.arange(len(log_w)) * self.size
         calls = state.calls.view(-1, self.size).sum(-1)  # all of a population's network evaluations were spent on it
         chosen = replace(state.index(one.to(state.tokens.device)), calls=calls)
         return chosen, self.log_mean + log_mean_exp(log_w), self.effective
 
 
-def weigh(constraint: Constraint, sampler: Sampler, *, vocab_size: int, truncated: bool) -> Automaton:
+def weigh(constraint: Constraint, sampler: Sampler, model: Model, *, truncated: bool) -> Automaton:
     """The constraint in the form whose weights are known.
 
     Raises:
         IncompatibleError: a sampler whose weights are not known, or truncation.
     """
-    if not sampler.weighs:
+    if (reason := sampler.unweighable(model)) is not None:
         raise IncompatibleError(
             "Particles",
-            got=f"{type(sampler).__name__}, whose steps have no known weights",
-            expected="a sampler that draws each x0 from the denoiser, at positions chosen without regard to it",
-            remedy="Use FirstHitting, Ordered, AnyOrder, Bisection or Ancestral.",
+            got=reason,
+            expected="a sampler whose choices have known probabilities, with the constraint and without",
+            remedy="Use FirstHitting on the absorbing process, Ancestral on others.",
         )
     if truncated:
         raise IncompatibleError(
@@ -163,7 +172,7 @@ def weigh(constraint: Constraint, sampler: Sampler, *, vocab_size: int, truncate
             expected="clamps, sets of tokens and automata",
             remedy="Leave the check out, or particles; or weigh the samples by a reward instead.",
         )
-    return Automaton({"sets of tokens": anything(vocab_size)}, constraint)
+    return Automaton({"sets of tokens": anything(model.process.vocab_size)}, constraint)
 
 
 def many(generator: Randomness, size: int) -> Randomness:
@@ -175,9 +184,9 @@ def many(generator: Randomness, size: int) -> Randomness:
 
 
 def effective_size(log_w: Tensor) -> Tensor:
-    """(Σw)² / Σw² of `[B, K]` log weights: `[B]`, between 1 and K."""
-    w = (log_w - log_w.amax(-1, keepdim=True)).exp()
-    return w.sum(-1).square() / w.square().sum(-1)
+    """(Σw)² / Σw² of `[B, K]` log weights: `[B]`, between 1 and K; 0 where there is no weight."""
+    w = (log_w - log_w.amax(-1, keepdim=True).nan_to_num(neginf=0.0)).exp()
+    return w.sum(-1).square() / w.square().sum(-1).clamp(min=torch.finfo(w.dtype).tiny)
 
 
 def log_mean_exp(log_w: Tensor) -> Tensor:

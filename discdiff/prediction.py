@@ -88,10 +88,12 @@ class Prediction(ABC):
 
     Attributes:
         has_denoiser: whether `log_denoiser` may be read at any noise level.
+        guided: whether `log_mass` says something.
         leaves_out: whether it is the leave-one-out law or a score, not a posterior to be divided by P_σ[xt_i, x0].
     """
 
     has_denoiser: bool = True
+    guided: bool = False
     leaves_out: bool = False
 
     def __init__(self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None) -> None:
@@ -227,7 +229,7 @@ class DenoiserPrediction(Prediction):
         weighed: bool = False,
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
-        self._log_p, self._calls, self._weighed = log_p, calls, weighed
+        self._log_p, self._calls, self.guided = log_p, calls, weighed
 
     @property
     def calls(self) -> Tensor:
@@ -241,7 +243,7 @@ class DenoiserPrediction(Prediction):
         return self.process.restrict(self._log_p(where), self._at(where)[0]).log_softmax(-1)
 
     def log_mass(self, where: Positions) -> Tensor | None:
-        if not self._weighed:
+        if not self.guided:
             return None
         return self.process.restrict(self._log_p(where), self._at(where)[0]).logsumexp(-1)
 

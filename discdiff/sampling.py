@@ -65,8 +65,9 @@ def sample(
 
     Returns:
         Sequences without masks, with `calls`: the network evaluations of each row; with particles also `effective`,
-        the smallest effective size of the row's population, and `log_weights`, an estimate of log p0(accepted), its
-        exponential unbiased for exact samplers.
+        the smallest effective size of the row's population, and `log_weights`, an estimate of the log probability that
+        a free run of the sampler is accepted, its exponential unbiased: of log p0(accepted) for exact samplers. A
+        population in which no particle has any weight gives a draw as with one particle, log weight −∞, and a warning.
 
     Raises:
         IncompatibleError: lengths, labels, constraint, sampler and model do not fit together; `top_k` or `top_p` is
@@ -99,7 +100,7 @@ def sample(
     sampler.check(model, constraint)
     if particles > 1:
         truncated = top_k is not None or top_p is not None
-        constraint = weigh(constraint, sampler, vocab_size=process.vocab_size, truncated=truncated)
+        constraint = weigh(constraint, sampler, model, truncated=truncated)
         rows = torch.arange(batch).repeat_interleave(particles)
         constraint = constraint.index(rows) if constraint.rows > 1 else constraint
         batch, sizes, generator = len(rows), sizes[rows.to(device)], many(generator, particles)
@@ -135,7 +136,7 @@ def sample(
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)
         if population is not None:
             going = (process.active(state.tokens) & state.movable).any(-1)
-            state = population.after_step(state, level.sigma_next, going, step=k, last=k + 1 == len(plan))
+            state = population.after_step(state, going, step=k, last=k + 1 == len(plan))
         check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from discdiff.constraints.base import Constraint, PositionWise, Unconstrained
+from discdiff.constraints.base import Constraint, PositionWise, Tilt, Unconstrained
 from discdiff.constraints.conflicts import class_counts, why_empty
-from discdiff.constraints.filtered import Filtered, Tilt
+from discdiff.constraints.filtered import Filtered
 from discdiff.constraints.trellis import Trellis
 from discdiff.errors import EmptyLanguageError, IncompatibleError
 from discdiff.languages import Language

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,17 @@ _ROOM = 1 << 24
 """Probabilities that are copied at once."""
 
 
+class Tilt(NamedTuple):
+    """Log weights `[N, V]` that multiply the denoiser at N positions."""
+
+    where: Positions
+    values: Tensor
+
+
+Evidence = Callable[[], Tilt]
+"""log q(x_s | x_t, x0) of each x0, up to a number for each position; worked out if it is asked for."""
+
+
 class Constraint(ABC):
     """What every sampler asks of a constraint.
 
@@ -26,6 +38,8 @@ class Constraint(ABC):
         length: the length that the constraint fixes, or None.
         rows: the row axis of its tables: 1 (the same for all rows) or B.
         wraps: whether it is another constraint's draws under a further condition.
+        weighs: whether it keeps importance weights of the runs that it steers (`Weighed`): samplers then tell it how
+            probable their choices were, and where its draws have led.
         restricts_draws: whether positions that are not given are restricted too. Such a constraint needs a denoiser,
             which a score-form network off the absorbing process does not offer.
     """
@@ -34,6 +48,7 @@ class Constraint(ABC):
     rows: int = 1
     restricts_draws: bool = False
     wraps: bool = False
+    weighs: bool = False
 
     def check(self, *, vocab_size: int, length: int) -> None:
         """Refuse, before the first network evaluation, what cannot be satisfied.
@@ -75,6 +90,14 @@ class Constraint(ABC):
         """The constraint alone, without the truncation (top-k, top-p) that draws may be under."""
         return self
 
+    @property
+    def aside(self) -> Constraint:
+        """The constraint for what is looked at and not kept: which positions come next, states inside a step.
+
+        Itself; but where runs are weighed none, since such choices are to be those of the plain sampler.
+        """
+        return self
+
     @abstractmethod
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         """The positions known beforehand: tokens int64 `[B, L]` (0 elsewhere) and frozen bool `[B, L]`.
@@ -96,6 +119,35 @@ class Constraint(ABC):
             u: `[B, L]` uniform numbers, one a position.
             tilt: `[N, V]` or `[N, 1]` log weights that multiply the denoiser at `where`, or None.
         """
+
+    def redraw(
+        self, prediction: Prediction, where: Positions, u: Tensor, tokens: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        """`draw` for a move of one position a row that leaves the law as it is, from a state that shows `tokens`."""
+        return self.draw(prediction, where, u, tilt=tilt)
+
+    def account(self, rows: Tensor, log_ratio: Tensor) -> None:
+        """Be told of choices: log of the plain sampler's probability over the one that was taken.
+
+        Args:
+            rows: int64 `[N]`, repeated or not.
+            log_ratio: `[N]`.
+        """
+        return
+
+    def settle(self, prediction: Prediction, tokens: Tensor, evidence: Evidence | None = None) -> None:
+        """Be told where the last draw has led.
+
+        Args:
+            prediction: what it was drawn from.
+            tokens: the state x_s after the move, int64 `[B, L]`.
+            evidence: what x_s says of x0, where tokens do not show it themselves.
+        """
+        return
+
+    def foresee(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence) -> None:
+        """Be told where a step of these rows has led, int64 `[R]`, all of which `account` has been told."""
+        return
 
     def complete(
         self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None

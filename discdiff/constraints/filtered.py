@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from discdiff.constraints.base import PositionWise, Unconstrained
+from discdiff.constraints.base import PositionWise, Tilt, Unconstrained
 from discdiff.constraints.class_sums import classes_of
 from discdiff.constraints.trellis import TINY, Trellis, Ways
 from discdiff.prediction import Positions, Prediction, positions_of
@@ -28,13 +27,6 @@ SMALLEST = {torch.float32: 1e-37, torch.float64: 1e-300}
 
 FLOOR = -300.0
 """Log weight of classes to which the model gives no mass, in rows where nothing else is accepted."""
-
-
-class Tilt(NamedTuple):
-    """Log weights `[N, V]` that multiply the denoiser at N positions."""
-
-    where: Positions
-    values: Tensor
 
 
 class Filtered:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.automaton import Automaton
-from discdiff.constraints.base import Constraint
-from discdiff.constraints.filtered import Filtered, Tilt
+from discdiff.constraints.base import Constraint, Evidence, Tilt, Unconstrained
+from discdiff.constraints.filtered import Filtered
 from discdiff.errors import IncompatibleError
-from discdiff.prediction import Positions, Prediction, positions_of
+from discdiff.prediction import Positions, Prediction
 
 
 class Ahead(NamedTuple):
@@ -32,21 +32,28 @@ class Ahead(NamedTuple):
 
 
 class Weighed(Constraint):
-    """Draws as the automaton does, and adds up log w = Σ log Z[p(·|x_t)] − log Z[p̃], a step at a time.
+    """Draws as the automaton does, and adds up log of the plain sampler's probability of a run over the steered one's.
 
-    A step draws x0 ~ ∏ p_i · 1[accepted] / Z and moves to x_s. Its probability of x_s is the unconstrained sampler's
-    times Z[p̃] / Z[p], with p̃_i(x0) ∝ p(x0_i | xt) q(x_s,i | xt_i, x0_i): what is still open once x_s is known. The
-    product of the inverse over a run weighs it towards the unconstrained law given acceptance; its mean is the
-    probability of acceptance. Where the model is guided and the process absorbing, each token revealed also counts what
-    its guided law summed to before it was normalised, so that the guided law of the whole sequence is meant.
+    A step draws x0 ~ ∏ p_i · 1[accepted] / Z[p] and moves to x_s. Its probability of x_s is the plain sampler's times
+    Z[p̃] / Z[p], with p̃_i(x0) ∝ p(x0_i | xt) q(x_s,i | xt_i, x0_i): what is still open once x_s is known. Jumps, of x0
+    drawn in proportion to p r, r its rate, and y to P_σ[y, x0] Q[x, y], have Z[p r] and Z[p r(→ y)] in the place of the
+    two, and who jumps by steered rates counts by itself (`account`). A Gibbs move, which leaves the plain law as it is,
+    is to leave that law times Z[p(· | x)] as it is: from x to x' it weighs Z[p̃(x)] / Z[p̃(x')], both by what the
+    network says with the position masked.
 
-    Twisted sequential Monte Carlo, as Wu et al. 2023 and Zhao et al. 2024.
+    The product over a run weighs it towards the plain law given acceptance; its mean is the probability of acceptance.
+    Where the model is guided and the process absorbing, each token revealed also counts what its guided law summed to
+    before it was normalised, so that the guided law of the whole sequence is meant.
+
+    Twisted sequential Monte Carlo, as Wu et al. 2023 and Zhao et al. 2024; moves: Del Moral, Doucet and Jasra 2006,
+    section 3.3.2.3.
 
     Args:
         constraint: bound to the rows' lengths.
     """
 
     restricts_draws = True
+    weighs = True
 
     def __init__(self, constraint: Automaton) -> None:
         assert constraint.lengths is not None, "bound to lengths"
@@ -55,10 +62,15 @@ class Weighed(Constraint):
         self.log_weights = torch.zeros(len(constraint.lengths), dtype=torch.float64)
         # log Z[p̃] that a row has been divided by, and not yet multiplied by its stand-in, Z[p(·|x_s)] of the next call
         self.log_ahead = torch.zeros_like(self.log_weights)
-        self._last: tuple[Prediction, Tensor] | None = None
+        self._rows: Tensor | None = None
+        self._ahead: Ahead | None = None
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.constraint.given(batch, length)
+
+    @property
+    def aside(self) -> Constraint:
+        return Unconstrained()
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
         return self.constraint.log_marginals(prediction, where)
@@ -71,64 +83,88 @@ class Weighed(Constraint):
             remedy="Use FirstHitting, Ordered or Ancestral.",
         )
 
-    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
-        if tilt is not None and tilt.shape[-1] > 1:
-            raise IncompatibleError(
-                "Particles",
-                got="draws of x0 tilted by jump rates",
-                expected="a sampler that draws x0 from the denoiser",
-                remedy="Use FirstHitting, Ordered or Ancestral.",
-            )
-        moving = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=prediction.tokens.device)
-        moving[where[0]] = True
-        if bool(moving.any()):  # where nothing moves both Z are one and the same
-            rows = moving.nonzero()[:, 0]
-            self.log_weights[rows.cpu()] += self.constraint.log_total(prediction, rows).cpu()
-            self.log_ahead[rows.cpu()] = 0.0
-            self._last = prediction, rows
-            mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
-            if mass is not None:
-                self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
-        return self.constraint.draw(prediction, where, u)
+    def take_ahead(self) -> Ahead | None:
+        """What is open after the step that was settled last, once; None where nothing moved."""
+        ahead, self._ahead = self._ahead, None
+        return ahead
 
-    def settle(self, tokens: Tensor, sigma_next: float) -> Ahead | None:
-        """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`; None where nothing moved."""
-        if self._last is None:
-            return None
-        prediction, rows = self._last
-        self._last = None
-        filtered, scale = self._ahead(prediction, rows, tokens, sigma_next)
-        total, at = (filtered.log_total() - scale[rows]).cpu(), rows.cpu()
+    def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
+        rows = where[0].unique()
+        if len(rows) == 0:  # where nothing moves both Z are one and the same
+            return self.constraint.draw(prediction, where, u, tilt=tilt)
+        self._rows, at = rows, rows.cpu()
+        if tilt is None or tilt.shape[-1] == 1:
+            total, drawn = self.constraint.log_total(prediction, rows), None
+        else:
+            total, drawn = self._tilted(prediction, Tilt(where, tilt), rows, u)
+        self.log_weights[at] += total.cpu()
+        self.log_ahead[at] = 0.0
+        mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
+        if mass is not None:
+            self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
+        return self.constraint.draw(prediction, where, u, tilt=tilt) if drawn is None else drawn
+
+    def account(self, rows: Tensor, log_ratio: Tensor) -> None:
+        self.log_weights.index_add_(0, rows.cpu(), log_ratio.double().cpu())
+
+    def settle(self, prediction: Prediction, tokens: Tensor, evidence: Evidence | None = None) -> None:
+        rows, self._rows = self._rows, None
+        if rows is not None:
+            total = self._look(prediction, tokens, rows, evidence)
+            self._divide(rows, total)
+            self.log_ahead[rows.cpu()] = total
+
+    def foresee(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence) -> None:
+        """As `settle`, of steps that have been accounted for as a whole: only what lies ahead is worked out."""
+        if len(rows):
+            self.log_ahead[rows.cpu()] = self._look(prediction, tokens, rows, evidence)
+
+    def redraw(
+        self, prediction: Prediction, where: Positions, u: Tensor, tokens: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        found = self.constraint.draw(prediction, where, u, tilt=tilt)
+        others = prediction.process.active(prediction.tokens).index_put(where, torch.tensor(False, device=found.device))
+        if prediction.frozen is not None:
+            others &= ~prediction.frozen
+        rows = where[0][others[where[0]].any(-1)]  # there is one position a row
+        if len(rows):  # elsewhere all else is settled: what is accepted is drawn by the law itself
+            both = (tokens, tokens.index_put(where, found))
+            before, after = (self._look(prediction, shown, rows, None) for shown in both)
+            self._divide(rows, torch.where(torch.isneginf(before), torch.inf, after - before))
+            self.log_ahead[rows.cpu()] = after
+        return found
+
+    def _divide(self, rows: Tensor, log_total: Tensor) -> None:
+        at = rows.cpu()
         before = self.log_weights[at]
         # A particle without weight stays without: −∞ − (−∞) is no number.
-        self.log_weights[at] = torch.where(torch.isneginf(before), before, before - total)
-        self.log_ahead[at] = total
-        return Ahead(filtered, rows)
+        self.log_weights[at] = torch.where(torch.isneginf(before), before, before - log_total)
 
-    def _ahead(
-        self, prediction: Prediction, rows: Tensor, tokens: Tensor, sigma_next: float
-    ) -> tuple[Filtered, Tensor]:
-        """∏ p̃_i · 1[accepted], and log ∏ Σ p̃_i as it stands before it is normalised: `[B]`."""
-        whole = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        process = prediction.process
-        if process.reveals_noise:  # p̃ is p, with what has been revealed
-            return self.constraint.filter(prediction.beside(tokens), None, rows), whole
-        moving = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device).index_fill(0, rows, True)
-        open_ = process.active(prediction.tokens) & moving[:, None]
-        if prediction.frozen is not None:
-            open_ &= ~prediction.frozen
-        assert self.constraint.lengths is not None
-        used = torch.arange(tokens.shape[1], device=tokens.device)
-        where = positions_of(open_ & (used < self.constraint.lengths.to(tokens.device)[:, None]))
-        # q(x_s | x_t, x0) ∝ P_s[x_s, x0] / P_t[x_t, x0] over x0
-        sigma = prediction.sigma[where].double()
-        later = process.likelihood(tokens[where], torch.full_like(sigma, sigma_next))
-        now = process.likelihood(prediction.tokens[where], sigma)
-        later, now = process.content(later).log(), process.content(now).log()
-        tilt = torch.where(torch.isneginf(now), now, later - now)  # what x_t rules out stays ruled out
-        log_p = prediction.log_denoiser(where).double() + tilt
-        whole.index_add_(0, where[0], log_p.logsumexp(-1))
-        return self.constraint.filter(prediction, Tilt(where, tilt), rows), whole
+    def _tilted(self, prediction: Prediction, tilt: Tilt, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
+        """log Z[p r], each p_i r_i normalised, and a draw; none where a row is left nothing that is accepted."""
+        filtered = self.constraint.filter(prediction, tilt, rows)
+        total = self._normalised(filtered, prediction, tilt, rows)
+        return total, None if bool(torch.isneginf(total).any()) else filtered.draw(tilt.where, u)
+
+    def _look(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence | None) -> Tensor:
+        """log Z[p̃] of the rows once `tokens` are there, float64 `[R]` on the CPU; p̃ is kept for guesses."""
+        if prediction.process.reveals_noise or evidence is None:  # p̃ is p, with what has been revealed
+            filtered = self.constraint.filter(prediction.beside(tokens), None, rows)
+            total = filtered.log_total()
+        else:
+            tilt = evidence()
+            filtered = self.constraint.filter(prediction, tilt, rows)
+            total = self._normalised(filtered, prediction, tilt, rows)
+        self._ahead = Ahead(filtered, rows)
+        return total.cpu()
+
+    @staticmethod
+    def _normalised(filtered: Filtered, prediction: Prediction, tilt: Tilt, rows: Tensor) -> Tensor:
+        """log Z of a tilted law, each position's own sum taken out: float64 `[R]`."""
+        whole = torch.zeros(len(prediction.tokens), dtype=torch.float64, device=rows.device)
+        log_p = prediction.log_denoiser(tilt.where).double() + tilt.values.double()
+        whole.index_add_(0, tilt.where[0], log_p.logsumexp(-1))
+        return filtered.log_total() - whole[rows]
 
 
 __all__ = ["Weighed"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from discdiff.constraints.base import Constraint
+from discdiff.constraints.base import Constraint, Tilt
+from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.samplers.base import GridSampler, Level, State
 
@@ -20,7 +22,9 @@ class Ancestral(GridSampler):
     """
 
     law = "first order in the step"
-    weighs = True
+
+    def unweighable(self, model: Model) -> None:
+        return None
 
     def kernel(self, prediction: Prediction, level: Level, sigma_next: Tensor, where: Positions | None) -> Tensor:
         return prediction.posterior(sigma_next, where)
@@ -48,4 +52,16 @@ def posterior_step(
     shape = state.tokens.shape
     noise, next_noise = sigma.expand(shape)[where], sigma_next.expand(shape)[where]
     tokens = process.move(state.tokens[where], x0, noise, next_noise, state.uniform("move")[where])
-    return state.moved(where, tokens, prediction)
+    moved = state.moved(where, tokens, prediction)
+
+    def evidence() -> Tilt:
+        # q(x_s | x_t, x0) ∝ P_s[x_s, x0] / P_t[x_t, x0] over x0, whether or not a position was one that may move
+        there = positions_of(state.movable & process.active(state.tokens) & moving.any(-1, keepdim=True))
+        now, later = (
+            process.content(process.likelihood(at.tokens[there], level.expand(shape)[there].double())).log()
+            for at, level in ((state, sigma), (moved, sigma_next))
+        )
+        return Tilt(there, torch.where(torch.isneginf(now), now, later - now))  # what x_t rules out stays ruled out
+
+    constraint.settle(prediction, moved.tokens, evidence)
+    return moved

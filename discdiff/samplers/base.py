@@ -138,12 +138,9 @@ class Sampler(ABC):
     Attributes:
         law: one line: exact, first order in the step, or greedy.
         takes_steps: whether the number of network calls may be chosen.
-        weighs: whether each step draws x0 from the denoiser once, at positions chosen without regard to it, so that
-            the importance weights of a constrained run are known (see `constraints.Weighed`).
     """
 
     law: ClassVar[str]
-    weighs: bool = False
     takes_steps: bool = False
 
     def check(self, model: Model, constraint: Constraint) -> None:
@@ -153,6 +150,14 @@ class Sampler(ABC):
             IncompatibleError: got, expected, remedy.
         """
         return
+
+    def unweighable(self, model: Model) -> str | None:
+        """Why particles cannot weigh its runs, to be read after "got"; None if they can.
+
+        They can if each step tells `constraint.account` of choices that the constraint has changed, and each draw of x0
+        that is kept is followed by `constraint.settle`. See `constraints.weighed`.
+        """
+        return f"{type(self).__name__}, whose steps have no known weights"
 
     @abstractmethod
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
@@ -302,7 +307,9 @@ class EventSampler(Sampler):
         """Draw x0 at the `chosen` positions (bool `[B, L]`), the network shown mask fraction `fraction` `[B]`."""
         prediction, where = self.look(model, state, fraction), positions_of(chosen)
         tokens = constraint.draw(prediction, where, state.uniform("token"))
-        return state.moved(where, tokens, prediction, **extras)
+        moved = state.moved(where, tokens, prediction, **extras)
+        constraint.settle(prediction, moved.tokens)
+        return moved
 
 
 def hidden_in(model: Model, state: State) -> Tensor:

@@ -19,11 +19,13 @@ def read_marginals(
 ) -> Tensor:
     """`read(log p(x0_i | xt, constraint), i)` at all of `where`, some positions at a time: `[N]`.
 
-    The law is the constrained one before truncation, under which the surest tokens of all positions may look alike.
+    The law is the constrained one before truncation, under which the surest tokens of all positions may look alike;
+    where runs are weighed, the plain sampler's.
     """
     size = max(CHUNK // prediction.process.vocab_size, 1)
     parts = zip(where[0].split(size), where[1].split(size), strict=True)
-    values = [read(constraint.untruncated.log_marginals(prediction, part), part) for part in parts]
+    law = constraint.untruncated.aside
+    values = [read(law.log_marginals(prediction, part), part) for part in parts]
     return torch.cat(values)
 
 

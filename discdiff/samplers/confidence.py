@@ -60,6 +60,9 @@ class Confidence(EventSampler):
             )
         self.by, self.blocks, self.noise = by, blocks, noise
 
+    def unweighable(self, model: Model) -> str | None:
+        return "Confidence('sampled'), which chooses positions by what it drew there" if self.by == "sampled" else None
+
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
         state, levels = super().plan(model, state, steps)
         counts = hidden_in(model, state).sum(-1)
@@ -91,4 +94,6 @@ class Confidence(EventSampler):
         chosen = hidden & (rank_among(hidden, keys) < now - stop)
         where = positions_of(chosen)
         tokens = drawn[where] if self.by == "sampled" else constraint.draw(prediction, where, u)
-        return state.moved(where, tokens, prediction)
+        moved = state.moved(where, tokens, prediction)
+        constraint.settle(prediction, moved.tokens)
+        return moved

@@ -40,6 +40,9 @@ class EntropyBounded(EventSampler):
             )
         self.gamma = gamma
 
+    def unweighable(self, model: Model) -> None:
+        return None
+
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         hidden = hidden_in(model, state)
         prediction, where = self.look(model, state, fraction_hidden(state, hidden)), positions_of(hidden)
@@ -47,7 +50,9 @@ class EntropyBounded(EventSampler):
         table = torch.full(hidden.shape, torch.inf, dtype=torch.float64, device=hidden.device)
         chosen = hidden & within_bound(table.index_put(where, entropies), self.gamma)
         where = positions_of(chosen)
-        return state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+        moved = state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+        constraint.settle(prediction, moved.tokens)
+        return moved
 
 
 def within_bound(entropies: Tensor, gamma: float) -> Tensor:

@@ -22,7 +22,9 @@ class FirstHitting(EventSampler):
     """
 
     law = "exact"
-    weighs = True
+
+    def unweighable(self, model: Model) -> None:
+        return None
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
         state, levels = super().plan(model, state, steps)

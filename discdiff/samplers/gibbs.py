@@ -49,6 +49,11 @@ class Gibbs(Corrector):
                 remedy="Set final_sweeps=0 and sweeps=1: they act at each noise level before the last.",
             )
 
+    def unweighable(self, model: Model, sweeps: float, final_sweeps: float) -> str | None:
+        if sweeps == 0 or model.process.reveals_noise:
+            return None
+        return f"Gibbs sweeps at noise levels of {type(model.process).__name__}, where all positions move what is said"
+
     def moves(self, model: Model, state: State, sweeps: float) -> Tensor:
         return torch.ceil(sweeps * _candidates(model, state).sum(-1).double() - 1e-9).long()
 
@@ -66,7 +71,8 @@ class Gibbs(Corrector):
             hidden = (state.movable & process.active(shown)).sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
             sigma = (-torch.log1p(-hidden)).clamp(*model.schedule.ends()).to(model.dtype)[:, None]
             prediction = model.predict(shown, sigma, state.context())
-            return state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+            tokens = constraint.redraw(prediction, where, state.uniform("token"), state.tokens)
+            return state.moved(where, tokens, prediction)
         clean = level.sigma_next == 0.0
         sigma = level.noise(state, model.dtype)[1]
         if clean:
@@ -80,7 +86,7 @@ class Gibbs(Corrector):
         own = process.content(process.log_likelihood(state.tokens[where], noise))
         # On clean sequences a token is drawn given the others as they stand: with them it satisfies the constraint.
         asked = prediction.beside(state.tokens, frozen=~chosen) if clean else prediction
-        x0 = constraint.draw(asked, where, state.uniform("token"), tilt=-own)
+        x0 = constraint.redraw(asked, where, state.uniform("token"), state.tokens, tilt=-own)
         if clean:
             return state.moved(where, x0, prediction)
         known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on

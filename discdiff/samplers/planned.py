@@ -16,7 +16,8 @@ from discdiff.samplers.base import EventSampler, Level, State, fraction_hidden, 
 class PlannedSampler(EventSampler):
     """x_i ~ p(· | what earlier turns revealed), independently for all positions i of one turn; one call a turn."""
 
-    weighs = True
+    def unweighable(self, model: Model) -> None:
+        return None
 
     @abstractmethod
     def turns(self, state: State, hidden: Tensor, steps: int | None) -> Tensor:

@@ -28,6 +28,10 @@ class Corrector(ABC):
             IncompatibleError: got, expected, remedy.
         """
 
+    def unweighable(self, model: Model, sweeps: float, final_sweeps: float) -> str | None:
+        """Why particles cannot weigh its moves, to be read after "got"; None if they can."""
+        return f"the {type(self).__name__} corrector, whose moves may leave what can be accepted and come back"
+
     @abstractmethod
     def moves(self, model: Model, state: State, sweeps: float) -> Tensor:
         """How many moves make up so many sweeps: int64 `[B]`."""
@@ -107,6 +111,10 @@ class PredictorCorrector(Sampler):
                 remedy="Use Ancestral as predictor, or set sweeps=0.",
             )
         self.corrector.check(model, self.predictor, final=self.final_sweeps > 0)
+
+    def unweighable(self, model: Model) -> str | None:
+        reason, sweeps = self.predictor.unweighable(model), (self.sweeps, self.final_sweeps)
+        return self.corrector.unweighable(model, *sweeps) if reason is None and any(sweeps) else reason
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
         state, levels = self.predictor.plan(model, state, steps)

@@ -79,6 +79,9 @@ class Remasking(GridSampler):
                 remedy="Use Ancestral: on this process every token may change at every step.",
             )
 
+    def unweighable(self, model: Model) -> str:
+        return "Remasking, which may leave what can be accepted and come back"
+
     def intervals(self, steps: int) -> int:
         return steps if self.loop is None else steps - steps // 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.randomness import categorical, fork
 from discdiff.samplers.base import Level, State
 from discdiff.samplers.grid import Grid
-from discdiff.samplers.rates import RateSampler, jump_law
-from discdiff.samplers.trapezoidal import TwoLeaps, check_theta, two_leaps
+from discdiff.samplers.rates import DEFENCE, RateSampler, jump_evidence, jump_law
+from discdiff.samplers.trapezoidal import TwoLeaps, check_theta, refuse_masses, two_leaps
 from discdiff.schedules import Schedule
 
 Logs = tuple[Tensor, Tensor]
@@ -59,19 +60,17 @@ class RungeKutta2(RateSampler):
             return super().step(model, constraint, state, level)
         process, context = model.process, state.context()
         first = model.predict(state.tokens, level.first.noise(state, model.dtype)[0], context)
-        middle = self._leap(first, constraint, state, level.first)
+        refuse_masses(self, constraint, first)
+        middle = self._leap(first, constraint.aside, state, level.first)  # shown to the network, then forgotten
         second = model.predict(middle.tokens, level.second.noise(state, model.dtype)[0], context)
         again = replace(state, generator=fork(state.generator, "second leap"))
         where = positions_of(state.movable & process.active(state.tokens))
         if process.reveals_noise:
             tokens = self._second_draws(first, second, constraint, again, level, where)
+            done = again.moved(where, tokens, first)
+            constraint.settle(first, done.tokens)
         else:
-            logs = None
-            if first.has_denoiser:
-                logs = constraint.log_marginals(first, where), constraint.log_marginals(second, where)
-            kernel = self.second_kernel(first, second, level, where, logs)
-            tokens = categorical(kernel, again.uniform("move")[where])
-        done = again.moved(where, tokens, first)
+            done = self._second_jumps(first, second, constraint, again, level, where)
         return replace(done, generator=state.generator, calls=done.calls + second.calls)
 
     def _leap(self, prediction: Prediction, constraint: Constraint, state: State, level: Level) -> State:
@@ -92,15 +91,46 @@ class RungeKutta2(RateSampler):
         where: Positions,
     ) -> Tensor:
         """Tokens after the second leap of masks, int64 `[N]`: who jumps, and x0 under the constraint."""
-        logs = constraint.log_marginals(first, where), constraint.log_marginals(second, where)
+        law = constraint.aside
+        logs = law.log_marginals(first, where), law.log_marginals(second, where)
         expected = first.process.content(self._expected(first, second, level, where, logs))
         jumping = ~(state.uniform("who")[where] >= self.chance(expected.sum(-1)))
         chosen = expected[jumping]
         # The expected jumps are truncated already: the draw is of the whole law, so that none is divided by nothing.
         whole, there = constraint.untruncated, (where[0][jumping], where[1][jumping])
-        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - whole.log_marginals(first, there))
+        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - whole.aside.log_marginals(first, there))
         drawn = whole.draw(first, there, state.uniform("token"), tilt=tilt)
         return state.tokens[where].masked_scatter(jumping, drawn)
+
+    def _second_jumps(
+        self,
+        first: Prediction,
+        second: Prediction,
+        constraint: Constraint,
+        state: State,
+        level: TwoLeaps,
+        where: Positions,
+    ) -> State:
+        """The second leap where any token may move: each position by its own marginal law."""
+        logs = None
+        if first.has_denoiser:
+            logs = constraint.log_marginals(first, where), constraint.log_marginals(second, where)
+        kernel = self.second_kernel(first, second, level, where, logs)
+        plain = kernel
+        if constraint.weighs:
+            plain = self.second_kernel(first, second, level, where)
+            kernel = kernel + DEFENCE * (plain - kernel)
+        x = state.tokens[where]
+        tokens = categorical(kernel, state.uniform("move")[where])
+        done = state.moved(where, tokens, first)
+        if constraint.weighs:
+            chances = (law.gather(-1, tokens[:, None])[:, 0].double() for law in (plain, kernel))
+            constraint.account(where[0], torch.sub(*(chance.log() for chance in chances)))
+            jumped = tokens != x
+            there, noise = (where[0][jumped], where[1][jumped]), first.sigma[where][jumped]
+            evidence = partial(jump_evidence, first.process, there, x[jumped], tokens[jumped], noise)
+            constraint.foresee(first, done.tokens, there[0].unique(), evidence)
+        return done
 
     def second_kernel(
         self, first: Prediction, second: Prediction, level: TwoLeaps, where: Positions, logs: Logs | None = None

@@ -13,7 +13,7 @@ from discdiff.model import Model
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction, ScorePrediction, positions_of
 from discdiff.randomness import categorical, fork
 from discdiff.samplers.ancestral import Ancestral
-from discdiff.samplers.base import Level, State
+from discdiff.samplers.base import Level, Sampler, State
 from discdiff.samplers.grid import Grid
 from discdiff.schedules import Schedule
 
@@ -46,7 +46,6 @@ class Trapezoidal(Ancestral):
     """
 
     law = "second order in the step while nothing is cut, else first"
-    weighs = False
 
     def __init__(self, theta: float = 0.5, grid: Grid = "time") -> None:
         super().__init__(grid)
@@ -62,6 +61,7 @@ class Trapezoidal(Ancestral):
         if not isinstance(level, TwoLeaps):  # the last one
             return super().step(model, constraint, state, level)
         first = model.predict(state.tokens, level.first.noise(state, model.dtype)[0], state.context())
+        refuse_masses(self, constraint, first)
         middle = self._leap(first, constraint, state, level.first)
         second = model.predict(middle.tokens, level.second.noise(state, model.dtype)[0], state.context())
         # The combined prediction counts the calls of both.
@@ -106,6 +106,21 @@ class Trapezoidal(Ancestral):
         where = positions_of(state.movable)
         weights = self.kernel(prediction, level, sigma_next, where)
         return state.moved(where, categorical(weights, state.uniform("move")[where]), prediction)
+
+
+def refuse_masses(sampler: Sampler, constraint: Constraint, prediction: Prediction) -> None:
+    """A law that two predictions make together has no mass that particles could be weighed by.
+
+    Raises:
+        IncompatibleError: a guided model, with particles.
+    """
+    if constraint.weighs and prediction.guided:
+        raise IncompatibleError(
+            "Particles",
+            got=f"a guided model with {type(sampler).__name__}, which mixes what two predictions say",
+            expected="draws from one guided law at a time",
+            remedy="Use FirstHitting or Ancestral, or leave guidance out.",
+        )
 
 
 def check_theta(name: str, theta: float) -> float:

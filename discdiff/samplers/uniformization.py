@@ -17,6 +17,7 @@ from discdiff.processes.base import Process
 from discdiff.randomness import at_step, fork
 from discdiff.samplers.ancestral import posterior_step
 from discdiff.samplers.base import Level, Sampler, State, has_denoiser
+from discdiff.samplers.rates import jump, who_jumps
 
 BLOCK = 1.1
 """Ratio of the noise levels at the ends of a block: within one the bound stands still."""
@@ -45,6 +46,9 @@ class Uniformization(Sampler):
                 expected="a model with a denoiser",
                 remedy="Train with Denoiser, or use Euler.",
             )
+
+    def unweighable(self, model: Model) -> None:
+        return None
 
     def plan(self, model: Model, state: State, steps: int | None) -> tuple[State, Sequence[Level]]:
         if steps is not None:
@@ -112,21 +116,18 @@ class Uniformization(Sampler):
         prediction = model.predict(state.tokens, shown, state.context())
         x, noise = state.tokens[where], shown.expand(state.tokens.shape)[where]
         log_rate = process.log_jump_rate(x, noise)
-        if log_rate.shape[-1] == 1:
-            log_total = log_rate[:, 0]
-        else:
-            log_total = (constraint.log_marginals(prediction, where) + log_rate).logsumexp(-1)
-        chance = log_total.double().exp() / bound[where[0]]
-        if bool((chance > 1 + 1e-4).any()):
-            raise DiscdiffError(
-                f"Uniformization: a rate exceeds its bound by {float(chance.max()) - 1:.1%}; the process's "
-                "max_jump_rate is no bound"
-            )
-        jumping = state.uniform("who")[where] < chance
-        at = (where[0][jumping], where[1][jumping])
-        x0 = constraint.draw(prediction, at, state.uniform("token"), tilt=log_rate[jumping])
-        tokens = process.jump(x[jumping], x0, noise[jumping], state.uniform("move")[at])
-        return state.moved(at, tokens.to(torch.int64), prediction, tick=self._next(state))
+
+        def chance(rate: Tensor) -> Tensor:
+            share = rate.double() / bound[where[0]]
+            if bool((share > 1 + 1e-4).any()):
+                raise DiscdiffError(
+                    f"Uniformization: a rate exceeds its bound by {float(share.max()) - 1:.1%}; the process's "
+                    "max_jump_rate is no bound"
+                )
+            return share.clamp(max=1)
+
+        jumping = who_jumps(constraint, prediction, where, log_rate, state.uniform("who")[where], chance)
+        return jump(prediction, constraint, state, where, log_rate, jumping, tick=self._next(state))
 
     def _next(self, state: State) -> Tensor:
         return (state.extras["tick"] + 1).clamp(max=state.extras["sigma"].shape[1] - 1)

@@ -136,8 +136,15 @@ def test_keys_make_a_sample_independent_of_the_batch() -> None:
 @pytest.mark.parametrize(
     ("sampler", "options", "message"),
     [
-        (dd.samplers.Euler(), {}, "Euler, whose steps have no known weights"),
-        (dd.samplers.PredictorCorrector(), {}, "PredictorCorrector, whose"),
+        (dd.samplers.Argmax(), {}, "Argmax, whose steps have no known weights"),
+        (dd.samplers.Remasking(), {}, "Remasking, which may leave what can be accepted"),
+        (dd.samplers.Confidence("sampled"), {}, "by what it drew"),
+        (dd.samplers.PredictorCorrector(dd.samplers.Remasking()), {}, "Remasking, which"),
+        (
+            dd.samplers.PredictorCorrector(dd.samplers.Ancestral(), dd.samplers.ForwardBackward(0.2), sweeps=1.0),
+            {},
+            "the ForwardBackward corrector, whose moves",
+        ),
         (dd.samplers.FirstHitting(), {"top_p": 0.9}, "top-k or top-p"),
         (dd.samplers.FirstHitting(), {"particles": 0}, "at least 1"),
     ],
