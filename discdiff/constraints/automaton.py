@@ -256,6 +256,13 @@ class Automaton(Constraint):
             self._last = last = self.filter(prediction, None, rows)
         return last
 
+    def shown(self, prediction: Prediction, tokens: Tensor, rows: Tensor) -> Filtered:
+        """The filter of what a prediction says, once `tokens` `[B, L]` are shown where some were masks."""
+        last = self._last
+        if last is not None and last.prediction is prediction and torch.equal(last.rows, rows):
+            return last.pinned(tokens)
+        return self.filter(prediction.beside(tokens), None, rows)
+
     def filter(self, prediction: Prediction, tilt: Tilt | None, rows: Tensor) -> Filtered:
         """∏_i p(x0_i | xt) · 1[accepted] of the rows asked for, int64 `[R]`, increasing."""
         if self.lengths is None:  # all rows are full

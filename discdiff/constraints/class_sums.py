@@ -23,6 +23,7 @@ class Classes:
         of_token: int64 `[V]`: the class of each token, used or not.
         begins: int64 `[C]`: where the tokens of a class begin in `tokens`.
         sizes: int64 `[C]`: how many there are, 0 of a class that is not used.
+        filled: bool `[C]`: whether there is any.
     """
 
     def __init__(self, language: Unrolled, device: torch.device) -> None:
@@ -33,15 +34,16 @@ class Classes:
         self.of_token = of_token.to(device)
         self.count = language.num_classes
         self.sizes = torch.bincount(of_token[kept], minlength=self.count).to(device)
+        self.filled = self.sizes > 0
         self.begins = self.sizes.cumsum(0) - self.sizes
         self._filled: Sequence[int] = self.sizes.nonzero()[:, 0].tolist()
         self._starts = self.begins[self._filled].cpu().numpy()
         starts, sizes = self.begins.tolist(), self.sizes.tolist()
         self._long = [(c, starts[c], starts[c] + sizes[c]) for c in self._filled if sizes[c] > _LONG]
 
-    def side_by_side(self, values: Tensor) -> Tensor:
-        """`[N, V]` as `[N, U]`."""
-        return values.index_select(1, self.tokens)
+    def side_by_side(self, values: Tensor, out: Tensor | None = None) -> Tensor:
+        """`[N, V]` as `[N, U]`, written to `out` if it is given."""
+        return torch.index_select(values, 1, self.tokens, out=out)
 
     def sums(self, values: Tensor) -> Tensor:
         """Of values `[N, U]` the sum over each class: `[N, C]`."""

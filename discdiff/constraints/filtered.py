@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -64,11 +65,32 @@ class Filtered:
             self._slot[tilt.where] = torch.arange(len(tilt.where[0]), device=device)
         self.open, self.is_open = positions_of(open_), open_
         self._weights: Tensor | None = None
-        own = self.classes.of_token[tokens[rows].clamp(max=language.vocab_size - 1)]
-        self.own = torch.nn.functional.one_hot(own, language.num_classes)
+        self.own = self._one_hot(tokens)
         self._kept: tuple[Tensor, Tensor] | None = None
         self._shift = torch.zeros(len(rows), dtype=torch.float64, device=device)
         self._rounded = torch.zeros(len(rows), dtype=torch.bool, device=device)
+
+    def _one_hot(self, tokens: Tensor) -> Tensor:
+        """The classes of the rows' tokens, `[R, L, C]`."""
+        own = self.classes.of_token[tokens[self.rows].clamp(max=self.trellis.language.vocab_size - 1)]
+        return torch.nn.functional.one_hot(own, self.trellis.language.num_classes)
+
+    def pinned(self, tokens: Tensor) -> Filtered:
+        """The same once `tokens`, int64 `[B, L]`, are shown, where some were masks: nothing is read again."""
+        assert self.tilt is None, "what has been shown is no longer tilted"
+        found = copy(self)
+        for name in ("ways", "_class_ratios"):
+            found.__dict__.pop(name, None)
+        found.prediction = self.prediction.beside(tokens)
+        still = self.is_open & self.prediction.process.active(tokens)
+        found.open, found.is_open, found.own = positions_of(still), still, found._one_hot(tokens)
+        if not self._free:
+            weights = self.weights_for(self.open)
+            shown = (self.is_open & ~still)[self.rows].T[:, None]
+            found._weights = torch.where(shown, found.own.permute(1, 2, 0).to(weights.dtype), weights)
+            if self._kept is not None:
+                found._kept = torch.where(still, self._kept[0], -1), self._kept[1]
+        return found
 
     def covers(self, rows: Tensor) -> bool:
         """Whether these rows may be asked for."""
@@ -120,30 +142,40 @@ class Filtered:
             slot[where] = torch.arange(len(where[0]), device=tokens.device)
         weights, kept = self.own.double(), None
         for k, (_, part) in enumerate(self._parts(self.open)):
-            log_p = classes.side_by_side(self._log_p(part))
+            log_p = self._log_p(part)
             if k == 0:
                 weights = self.own.to(log_p.dtype)
                 if where is not None and room:
                     kept = log_p.new_empty(len(where[0]), len(classes.tokens))
-            if kept is not None:
-                rows = slot[part]
-                if bool((rows < 0).any()):
-                    kept[rows[rows >= 0]] = log_p[rows >= 0]
-                else:
-                    kept[rows] = log_p
+            if kept is None:
+                log_p = classes.side_by_side(log_p)
+            else:
+                log_p = self._keep(kept, slot[part], log_p)
             if self.tilt is not None:
                 whole = log_p.logsumexp(-1, keepdim=True).nan_to_num(neginf=0.0)
                 self._shift.index_add_(0, self._mine(part)[0], whole[:, 0].double())
                 log_p = log_p - whole
             sums = classes.sums(log_p.exp())
-            small = sums < SMALLEST[sums.dtype]
-            if bool(small.any()):
-                some = classes.sums(torch.isfinite(log_p).to(sums.dtype)) > 0
-                self._rounded[self._mine(part)[0][(small & some).any(-1)]] = True
+            small = (sums < SMALLEST[sums.dtype]) & classes.filled
+            light = small.any(-1)
+            if bool(light.any()):
+                some = classes.sums(torch.isfinite(log_p[light]).to(sums.dtype)) > 0
+                self._rounded[self._mine(part)[0][light][(small[light] & some).any(-1)]] = True
             weights[self._mine(part)] = sums
         if kept is not None:
             self._kept = (torch.where(self.is_open, slot, -1), kept)
         return weights.permute(1, 2, 0).contiguous()
+
+    def _keep(self, kept: Tensor, rows: Tensor, log_p: Tensor) -> Tensor:
+        """`[n, V]` side by side, kept in these of the rows; −1: it is not kept."""
+        first = int(rows[0])
+        in_order = torch.arange(first, first + len(rows), device=rows.device)
+        if first >= 0 and bool((rows == in_order).all()):  # as where all that is open is drawn: no copy
+            return self.classes.side_by_side(log_p, out=kept[first : first + len(rows)])
+        found = self.classes.side_by_side(log_p)
+        wanted = rows >= 0
+        kept[rows[wanted]] = found[wanted]
+        return found
 
     def _rows(self, where: Positions) -> tuple[Tensor, Tensor]:
         """A matrix of log probabilities side by side, and which of its rows are those at `where`."""

@@ -149,7 +149,7 @@ class Weighed(Constraint):
     def _look(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence | None) -> Tensor:
         """log Z[p̃] of the rows once `tokens` are there, float64 `[R]` on the CPU; p̃ is kept for guesses."""
         if prediction.process.reveals_noise or evidence is None:  # p̃ is p, with what has been revealed
-            filtered = self.constraint.filter(prediction.beside(tokens), None, rows)
+            filtered = self.constraint.shown(prediction, tokens, rows)
             total = filtered.log_total()
         else:
             tilt = evidence()
