@@ -21,7 +21,7 @@ from discdiff.model import Diffusion
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
-from discdiff.pipeline.results import Guidance, SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.results import Guidance, Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.rules import Rules
@@ -142,7 +142,7 @@ class Pipeline:
             )  # fmt: skip
         rules = {**self.domain.validity, **(rules or {})} if valid else rules
         asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
@@ -182,11 +182,30 @@ class Pipeline:
         """
         rules = {**self.domain.validity, **(rules or {})} if valid else rules
         asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
+
+    def _method(
+        self,
+        sampler: Sampler | None,
+        steps: int | None,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float | None,
+        guidance: Guidance,
+    ) -> Method:
+        if not callable(guidance) and guidance != 1.0 and self._num_labels is None:
+            raise IncompatibleError(
+                "guidance",
+                got=f"{guidance:g}",
+                expected="none: the model has no labels",
+                remedy="Train one with labels, `discdiff train ... --data.label_column COLUMN --loss LabelDropout`, "
+                "or guide by a classifier.",
+            )
+        return self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
 
     @property
     def _draw(self) -> Drawing:
