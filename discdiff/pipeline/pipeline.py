@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, IncompatibleError
+from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
@@ -140,8 +141,7 @@ class Pipeline:
                 "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
-        rules = {**self.domain.validity, **(rules or {})} if valid else rules
-        asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
+        asked = self._asked(None, rules, constraint, length, valid=valid)
         method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
@@ -180,13 +180,30 @@ class Pipeline:
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
-        rules = {**self.domain.validity, **(rules or {})} if valid else rules
-        asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
+        asked = self._asked(template, rules, constraint, None, valid=valid)
         method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
+
+    def _asked(
+        self,
+        template: str | None,
+        rules: Rules | None,
+        constraint: Constraint | Language | None,
+        length: int | None,
+        *,
+        valid: bool,
+    ) -> Constraint:
+        if valid and self.domain.every_valid and self.lengths.end is None:
+            warnings.warn(
+                f"valid asks for nothing here: every string of the domain {self.domain.name!r} is valid",
+                DiscdiffWarning,
+                stacklevel=3,
+            )
+        longest = self.max_length
+        return constraint_of(self.domain, template, rules, constraint, longest=longest, length=length, valid=valid)
 
     def _method(
         self,
