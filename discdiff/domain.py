@@ -141,6 +141,11 @@ class Domain(ABC):
         """Rules that all valid sequences keep, or nearly: they make validity as a constraint quick to draw under."""
         return {}
 
+    @property
+    def every_valid(self) -> bool:
+        """Whether `invalid` finds no fault in any string of one or more tokens."""
+        return False
+
     @abstractmethod
     def invalid(self, sequence: str) -> str | None:
         """Why a string is no valid sequence of the domain, or None if it is valid."""

@@ -76,7 +76,9 @@ class TemplateError(DiscdiffError):
 
     def __init__(self, message: str, *, template: str, column: int | None = None, remedy: str | None = None) -> None:
         self.message, self.remedy, self.template, self.column = message, remedy, template, column
-        lines = [message + (f" ({remedy})" if remedy else ""), f"  {template}"]
+        lines = [message + (f" ({remedy})" if remedy else "")]
+        if template or column is not None:
+            lines.append(f"  {template}")
         if column is not None:
             lines.append("  " + " " * column + "^")
         super().__init__("\n".join(lines))

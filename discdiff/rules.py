@@ -60,7 +60,7 @@ def languages(known: Mapping[str, Rule], asked: Rules, span: Span, *, domain: st
         for value in each:
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise ConfigError(f"rule {name}: got {value!r}, expected a string such as {known[name].example!r}")
-            found[f"{name} {value}"] = known[name].read(str(value), span)
+            found[f"{name} {value}".strip()] = known[name].read(str(value), span)
     return found
 
 

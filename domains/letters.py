@@ -237,6 +237,10 @@ class Letters(Domain):
             prosite=self.prosite,
         )
 
+    @property
+    def every_valid(self) -> bool:
+        return self.min_length <= 1 and self.max_length is None
+
     def invalid(self, sequence: str) -> str | None:
         text = self.normalized(sequence)
         if not text:

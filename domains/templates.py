@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeGuard
 
@@ -246,6 +246,7 @@ class LetterTemplates:
         kind: what messages call a code, such as "base".
         blanks: characters without meaning between items.
         prosite: read PROSITE's syntax.
+        remedies: what to write instead of some upper-case letters that are no codes.
     """
 
     codes: Mapping[str, Collection[int]]
@@ -253,6 +254,7 @@ class LetterTemplates:
     kind: str = "letter"
     blanks: str = _WHITE
     prosite: bool = False
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, template: str) -> Constraint:
         """The constraint of a template.
@@ -323,7 +325,8 @@ class LetterTemplates:
                 found.update(self.codes[letter.upper()])
             elif letter not in _WHITE:
                 known = "".join(self.codes)
-                raise cursor.fault(f"{letter!r} is no {self.kind}", column, f"known: {known}")
+                remedy = self.remedies.get(letter.upper(), f"known: {known}")
+                raise cursor.fault(f"{letter!r} is no {self.kind}", column, remedy)
         return frozenset(found)
 
 

@@ -181,6 +181,8 @@ def letter_rules(templates: LetterTemplates, letters: str) -> dict[str, Rule]:
         return count(tokens, low, high, size)
 
     def matching(value: str, span: Span) -> Language:
+        if not value:
+            raise TemplateError("the regular expression is empty", template=value, remedy="such as .* for anything")
         return compile_expression(regex(value, letters), size, what=f"regex {value}")
 
     first, second = letters[8 % len(letters)], letters[1]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import discdiff as dd
 from discdiff.data import LengthModel
+from discdiff.domain import Domain
 from discdiff.errors import DiscdiffError, DiscdiffWarning
 from discdiff.pipeline import Pipeline
 from domains.dna import DNA
 from domains.smiles import SMILES, chemistry
+from domains.text import Text
+from domains.tokens import Tokens
 from tests.test_pipeline import trained
 
 MOLECULES = ["CCO", "c1ccccc1C(=O)N", "CC(C)Cl", "C1CCNCC1", "CN1C=NC2=C1C(=O)N"]
@@ -105,3 +111,67 @@ def test_a_template_that_is_too_long_is_blamed_itself() -> None:
         pipe.infill("N{5-7} ACGT", 2, rules={"gc": "40-60%"})
     with pytest.raises(DiscdiffError, match="expected one string"):
         pipe.infill(["N{5}"], 2)  # type: ignore[arg-type]
+
+
+def promoters() -> Pipeline:
+    domain = DNA()
+    return Pipeline(trained(4, process=dd.Absorbing(4)), domain, LengthModel.of([8]), 8)
+
+
+@pytest.mark.parametrize("answer", [None, 0.3, 1, "yes", torch.tensor(1.0), torch.tensor([True, False])])
+def test_a_check_that_answers_neither_yes_nor_no_is_refused(answer: Any) -> None:
+    with pytest.raises(DiscdiffError, match=r"the check: got .* for '[ACGT]{8}'; expected True or False"):
+        promoters().sample(2, steps=2, check=lambda text: answer)
+
+
+@pytest.mark.parametrize("truth", [bool, np.bool_, torch.tensor])
+def test_truths_of_numpy_and_torch_are_answers(truth: Any) -> None:
+    drawn = promoters().sample(4, steps=2, check=lambda text: truth("A" in text))
+    assert all("A" in text for text in drawn)
+
+
+@pytest.mark.parametrize("answer", [None, "yes"])
+def test_a_check_of_sequences_gives_a_tensor(answer: Any) -> None:
+    with pytest.raises(DiscdiffError, match=r"the check: got .*, expected bool \[2\]"):
+        promoters().sample(2, steps=2, constraint=dd.constraints.Checked(lambda sequences: answer))
+
+
+def test_validity_that_asks_for_nothing_is_told() -> None:
+    with pytest.warns(DiscdiffWarning, match="every string of the domain 'dna' is valid"):
+        promoters().sample(1, steps=2, valid=True)
+    bounded = promoters()
+    bounded.domain = DNA(min_length=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DiscdiffWarning)
+        bounded.sample(1, steps=2, valid=True)
+
+
+@pytest.mark.parametrize(
+    ("domain", "every"),
+    [
+        (DNA(), True),
+        (DNA(max_length=9), False),
+        (Tokens(5), True),
+        (Text(tokenizer="characters").fit(["ab\n"]), True),
+        (Text(tokenizer="characters", lines=True).fit(["ab\n"]), False),
+        (Text(tokenizer="characters").fit(["a\ufffd"]), False),
+        (Text(vocab_size=256).fit(["ab"]), False),
+        (SMILES(), False),
+    ],
+)
+def test_where_every_string_is_valid(domain: Domain, every: bool) -> None:
+    """Where that is claimed, no token is invalid alone or in pairs."""
+    assert domain.every_valid == every
+    size = domain.vocab_size
+    strings = [domain.decode([a, b]) for a in range(size) for b in range(size)] if every else []
+    assert not any(domain.invalid(string) for string in strings)
+
+
+def test_the_rules_of_validity_are_named_as_such() -> None:
+    """The one to blame is not a rule that nobody asked for by name."""
+    with pytest.raises(DiscdiffError) as caught:
+        chemist().sample(1, steps=2, valid=True, rules={"require": "C()", "elements": "C"})
+    assert "require C()" in str(caught.value)
+    assert "grammar (for validity)" in str(caught.value)
+    with pytest.raises(DiscdiffError, match=r"grammar(?! [( ])"):
+        chemist().sample(1, steps=2, rules={"require": "C()", "grammar": ""})

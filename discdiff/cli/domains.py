@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from discdiff.domain import Domain
 
 SHOWN = 60
+GAPS = {
+    "dna": "N{30} is 30 bases, N{4-8} 4 to 8",
+    "protein": "x(3) is 3 residues, x(2,4) 2 to 4",
+    "smiles": "{4} is 4 tokens, {4-8} 4 to 8, _ one; <C|N|O> is one of these",
+    "text": "[MASK] is one token, [MASK:3] 3, [MASK:3-8] 3 to 8; [MASK=he|she] is one of these, [MASK/\\d+/] a pattern",
+    "tokens": "?{4} is 4 tokens, ?{4-6} 4 to 6, ? one; 1|2|7 is one of these",
+}
 EXAMPLES = {
     "dna": ("FASTA, FASTQ, GenBank, CSV, TSV, Parquet", "N{20}TATAWAW N{30} ATG"),
     "protein": ("FASTA, Stockholm, GenBank, CSV, TSV, Parquet", "M-x(3)-[LIVM]-{P}-G"),
@@ -50,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             stream.write(f"{facts['name']}\n")
             text = facts["documentation"] if arguments.name is not None else facts["summary"]
             stream.write("".join(f"  {line}\n".replace("  \n", "\n") for line in text.splitlines()))
-            for key in ("alphabet", "files", "template"):
+            for key in ("alphabet", "files", "template", "gaps"):
                 if facts[key]:
                     stream.write(f"  {key + ':':<10}{facts[key]}\n")
             for rule, (help_, example) in facts["rules"].items():
@@ -68,7 +75,7 @@ def _facts_or_fault(name: str) -> dict[str, Any]:
         return _facts(name, domain(name))
     except (DiscdiffError, ImportError, AttributeError) as error:
         fault = f"cannot be loaded: {error}"
-        empty = dict.fromkeys(("unit", "alphabet", "files", "template"), "")
+        empty = dict.fromkeys(("unit", "alphabet", "files", "template", "gaps"), "")
         return {"name": name, "summary": fault, "documentation": fault, "rules": {}, **empty}
 
 
@@ -82,6 +89,7 @@ def _facts(name: str, found: Domain) -> dict[str, Any]:
         "alphabet": _alphabet(found),
         "files": files + (", each plain or compressed (gz, bgz, bz2, xz)" if files else ""),
         "template": template,
+        "gaps": GAPS.get(name, ""),
         "rules": {rule: (known.help, known.example) for rule, known in found.rules.items()},
         "documentation": documentation,
     }

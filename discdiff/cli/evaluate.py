@@ -43,13 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
+    how = options.sampling(arguments)  # before the model is loaded
     pipeline = options.load(arguments)
     pipeline.domain.counter(arguments.unit)
     reference = options.read(pipeline, arguments.reference, arguments)
     training = _training(pipeline, arguments)
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
     # samples first: options that do not fit the run show there at once
-    samples = pipeline.sample(arguments.n, **options.sampling(arguments)) if arguments.n else []
+    samples = pipeline.sample(arguments.n, **how) if arguments.n else []
     report["bound"] = _bound(pipeline, reference, arguments)
     if samples:
         texts = reference.texts()

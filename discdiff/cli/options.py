@@ -104,7 +104,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
         type=positive,
         default=1,
         metavar="K",
-        help="runs for each sample, weighed and resampled: what must hold then biases nothing else; default 1",
+        help="runs for each sample, weighed and resampled: what must hold then biases nothing else; default 1. "
+        "Not with argmax and remasking",
     )
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
 

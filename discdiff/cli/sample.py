@@ -29,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
+    asked, how = options.rules(arguments), options.sampling(arguments)  # before the model is loaded
     pipeline = options.load(arguments)
     samples = pipeline.sample(
         arguments.n,
         length=arguments.length,
-        rules=options.rules(arguments),
+        rules=asked,
         valid=arguments.valid,
-        **options.sampling(arguments),
+        **how,
     )
     output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)
     return 0

@@ -212,7 +212,11 @@ class Checked(Constraint):
     def _passing(self, tokens: Tensor, rows: Tensor) -> Tensor:
         assert self._bound is not None
         lengths = self._bound.lengths.to(tokens.device)[rows]
-        found = torch.as_tensor(self.passes(Sequences(tokens, lengths)))
+        given = self.passes(Sequences(tokens, lengths))
+        try:
+            found = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DiscdiffError(f"{self.name}: got {given!r}, expected bool [{len(tokens)}], one a sequence") from error
         if found.shape != (len(tokens),) or found.dtype != torch.bool:
             raise DiscdiffError(
                 f"{self.name}: got {found.dtype} {list(found.shape)}, expected bool [{len(tokens)}], one a sequence"

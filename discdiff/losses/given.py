@@ -9,6 +9,7 @@ from torch import Tensor
 
 from discdiff.errors import IncompatibleError
 from discdiff.losses.base import Loss
+from discdiff.losses.score_entropy import ScoreEntropy
 from discdiff.model import Model
 from discdiff.randomness import Randomness, uniform
 from discdiff.sequences import Sequences
@@ -24,17 +25,17 @@ class Given(Loss):
     On the absorbing process tokens show by themselves whether they are noise: it is refused there.
 
     Args:
-        loss: of a process without a mask, such as ScoreEntropy.
+        loss: of a process without a mask; by default `ScoreEntropy()`, as `AnyOrder` needs a mask.
         share: of rows in which positions are given, in (0, 1]; the rest is the inner loss.
 
     Raises:
         IncompatibleError: a share out of range.
     """
 
-    def __init__(self, loss: Loss, share: float = 0.5) -> None:
+    def __init__(self, loss: Loss | None = None, share: float = 0.5) -> None:
         if not 0 < share <= 1:
             raise IncompatibleError("Given loss", got=f"share={share}", expected="0 < share <= 1", remedy="Try 0.5.")
-        self.loss, self.share = loss, share
+        self.loss, self.share = ScoreEntropy() if loss is None else loss, share
 
     def check(self, model: Model) -> None:
         if model.process.reveals_noise:

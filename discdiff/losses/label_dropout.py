@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
+from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss
 from discdiff.model import Model
 from discdiff.randomness import Randomness, uniform
@@ -21,17 +22,17 @@ class LabelDropout(Loss):
     "Classifier-free diffusion guidance".
 
     Args:
-        loss: of a network with `num_labels`.
+        loss: of a network with `num_labels`; by default `AnyOrder()`, as an experiment's is.
         share: of rows without their label, in (0, 1).
 
     Raises:
         IncompatibleError: a share out of range.
     """
 
-    def __init__(self, loss: Loss, share: float = 0.1) -> None:
+    def __init__(self, loss: Loss | None = None, share: float = 0.1) -> None:
         if not 0 < share < 1:
             raise IncompatibleError("LabelDropout", got=f"share={share}", expected="0 < share < 1", remedy="Try 0.1.")
-        self.loss, self.share = loss, share
+        self.loss, self.share = AnyOrder() if loss is None else loss, share
 
     def check(self, model: Model) -> None:
         self.loss.check(model)

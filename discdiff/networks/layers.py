@@ -38,8 +38,11 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 
 def embedding(rows: int, dim: int) -> nn.Embedding:
-    """A look-up table left uninitialised, for the same reason."""
-    table: nn.Embedding = nn.utils.skip_init(nn.Embedding, rows, dim)
+    """A look-up table left uninitialised, for the same reason.
+
+    `skip_init` would draw for it on the meta device, for which torch imports its compiler: seconds at every load.
+    """
+    table: nn.Embedding = nn.Embedding(rows, dim, _weight=torch.empty(rows, dim))
     return table
 
 

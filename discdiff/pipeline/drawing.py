@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -123,11 +124,14 @@ class Drawing:
         if method.check is not None:
             checks.append(("the check", method.check))
         for name, check in checks:
-            constraint = Checked(self._of_each(check), name=name) & constraint
+            constraint = Checked(self._of_each(name, check), name=name) & constraint
         return constraint
 
-    def _of_each(self, check: StringCheck) -> Callable[[Sequences], Tensor]:
-        return lambda sequences: torch.tensor([bool(check(text)) for text in self._texts(sequences)], dtype=torch.bool)
+    def _of_each(self, name: str, check: StringCheck) -> Callable[[Sequences], Tensor]:
+        def of_tokens(sequences: Sequences) -> Tensor:
+            return torch.tensor([_answer(name, check(text), text) for text in self._texts(sequences)], dtype=torch.bool)
+
+        return of_tokens
 
     def _texts(self, sequences: Sequences) -> list[str]:
         return [self.domain.decode(tokens) for tokens in self.lengths.cut(sequences).lists()]
@@ -144,6 +148,20 @@ class Drawing:
                 ) from error
 
         return of_tokens
+
+
+def _answer(name: str, found: object, text: str) -> bool:
+    """Whether a string will do, refusing what is neither yes nor no, such as a number or a forgotten return."""
+    one = bool(found) if isinstance(found, np.bool_) or _is_truth(found) else found
+    if isinstance(one, bool):
+        return one
+    raise DiscdiffError(
+        f"{name}: got {found!r} for {text!r}; expected True or False, such as lambda text: text.count('A') > 3"
+    )
+
+
+def _is_truth(found: object) -> bool:
+    return isinstance(found, Tensor) and found.dtype == torch.bool and found.numel() == 1
 
 
 def _tell(constraint: Constraint) -> None:

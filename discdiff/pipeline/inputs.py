@@ -195,8 +195,11 @@ def constraint_of(
     *,
     longest: int,
     length: int | None = None,
+    valid: bool = False,
 ) -> Constraint:
     """Everything that is asked of sequences: a template, rules, and a constraint of the caller's own; all hold.
+
+    With `valid` the domain's own rules of validity hold too, under names that say where they come from.
 
     Raises:
         TemplateError: the template cannot be read, or is longer than what the model was trained on.
@@ -221,7 +224,13 @@ def constraint_of(
             remedy="shorten it, or train on longer sequences",
         )
     span = Span(length or 1, length or longest)
-    parts = languages(domain.rules, rules or {}, span, domain=domain.name)
+    rules = rules or {}
+    helping = {name: value for name, value in domain.validity.items() if name not in rules} if valid else {}
+    parts = {
+        f"{name} (for validity)": part
+        for name, part in languages(domain.rules, helping, span, domain=domain.name).items()
+    }
+    parts |= languages(domain.rules, rules, span, domain=domain.name)
     if isinstance(extra, Language):
         parts["the language given"] = extra
     elif extra is not None:

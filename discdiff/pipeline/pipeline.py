@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,14 +15,14 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, IncompatibleError
+from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
 from discdiff.model import Diffusion
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
-from discdiff.pipeline.results import Guidance, SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.results import Guidance, Method, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.rules import Rules
@@ -140,9 +141,8 @@ class Pipeline:
                 "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
-        rules = {**self.domain.validity, **(rules or {})} if valid else rules
-        asked = constraint_of(self.domain, None, rules, constraint, longest=self.max_length, length=length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        asked = self._asked(None, rules, constraint, length, valid=valid)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
@@ -180,13 +180,49 @@ class Pipeline:
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
-        rules = {**self.domain.validity, **(rules or {})} if valid else rules
-        asked = constraint_of(self.domain, template, rules, constraint, longest=self.max_length)
-        method = self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        asked = self._asked(template, rules, constraint, None, valid=valid)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
+
+    def _asked(
+        self,
+        template: str | None,
+        rules: Rules | None,
+        constraint: Constraint | Language | None,
+        length: int | None,
+        *,
+        valid: bool,
+    ) -> Constraint:
+        if valid and self.domain.every_valid and self.lengths.end is None:
+            warnings.warn(
+                f"valid asks for nothing here: every string of the domain {self.domain.name!r} is valid",
+                DiscdiffWarning,
+                stacklevel=3,
+            )
+        longest = self.max_length
+        return constraint_of(self.domain, template, rules, constraint, longest=longest, length=length, valid=valid)
+
+    def _method(
+        self,
+        sampler: Sampler | None,
+        steps: int | None,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float | None,
+        guidance: Guidance,
+    ) -> Method:
+        if not callable(guidance) and guidance != 1.0 and self._num_labels is None:
+            raise IncompatibleError(
+                "guidance",
+                got=f"{guidance:g}",
+                expected="none: the model has no labels",
+                remedy="Train one with labels, `discdiff train ... --data.label_column COLUMN --loss LabelDropout`, "
+                "or guide by a classifier.",
+            )
+        return self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
 
     @property
     def _draw(self) -> Drawing:

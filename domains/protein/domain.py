@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from domains.letters import Letters
 from domains.residues import AMBIGUOUS, AMINO_ACIDS
+from domains.templates import LetterTemplates
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.rules import Rule
+
+LACKING = {
+    "O": "K, the residue that pyrrolysine resembles",
+    "U": "C, the residue that selenocysteine resembles",
+}
 
 
 class Protein(Letters):
@@ -24,6 +31,8 @@ class Protein(Letters):
     Templates are PROSITE's patterns for a whole sequence: `M-x(3)-[LIVM]-{P}-G`. `x` is any residue, `[LIVM]` one of
     these, `{P}` any but this, `x(3)` or `X{3}` three of them, `x(2,4)` two to four, a last `[G>]` G or its end;
     `-` and spaces are ignored, and so is case; `_` is x. Segments with gaps between them are a scaffold for motifs.
+    Beyond PROSITE, which has x and the twenty letters alone, B is D or N, Z is E or Q, J is I or L and X is x, as in
+    IUPAC's code; O and U are refused: the model has none of them.
     With `gaps="keep"` a `-` is the gap, not a separator.
 
     >>> protein = Protein()
@@ -56,6 +65,13 @@ class Protein(Letters):
         if character == "*":
             return "a stop codon is accepted at the end only; on_unknown='split' cuts there"
         return super()._remedy(character)
+
+    @property
+    def templates(self) -> LetterTemplates:
+        """PROSITE's patterns; a residue that the model lacks is not read as the one that it resembles."""
+        known = super().templates
+        codes = {code: tokens for code, tokens in known.codes.items() if code not in LACKING}
+        return replace(known, codes=codes, remedies={code: f"write {near}" for code, near in LACKING.items()})
 
     @property
     def rules(self) -> Mapping[str, Rule]:

@@ -59,6 +59,8 @@ def protein_rules(templates: LetterTemplates, letters: str) -> Mapping[str, Rule
 
     def without(value: str, span: Span) -> Language:
         banned = members(value, templates, rule="forbid_residues")
+        if len(banned) == size:
+            raise ConfigError(f"forbid_residues: {value} leaves no residue at all; forbid fewer")
         return only(set(range(size)) - banned, size)
 
     return {

@@ -16,6 +16,7 @@ from domains.smiles.hints import hint
 from domains.smiles.symbols import ORGANIC, digit_of, element_of
 from domains.smiles.valence import Valence
 from domains.smiles.vocabulary import ELEMENTS, Vocabulary
+from domains.values import nearest
 
 _RANGE = re.compile(
     r"\s*(?:(?P<low>[0-9]+)\s*(?:(?P<dash>-)\s*(?P<high>[0-9]*))?|(?:<=|-)\s*(?P<most>[0-9]+))\s*", re.ASCII
@@ -97,11 +98,12 @@ def _elements(vocabulary: Vocabulary, text: str, span: Span) -> Language:
     for part in text.split(","):
         name = part.strip()
         if name not in ELEMENTS:
-            near = name.capitalize()
+            cased = name.capitalize()
+            near = [cased] if cased in ELEMENTS else nearest(name, ELEMENTS, cutoff=0.5)
             raise TemplateError(
                 f"{name!r} is no element" if name else "an element is missing", template=text,
                 column=column + len(part) - len(part.lstrip()),
-                remedy=f"did you mean {near}?" if near in ELEMENTS else "such as C,N,O,Cl",
+                remedy=f"did you mean {' or '.join(near)}?" if near else "such as C,N,O,Cl",
             )  # fmt: skip
         wanted.add(name)
         column += len(part) + 1

@@ -26,6 +26,8 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
 
     Gaps count tokens of the vocabulary: with the closed one `[nH]` is four.
 
+    A branch opens and closes, in the template or within a gap.
+
     The rings that are given stay as they are: where the template itself pairs all digits of a number, a gap writes
     none of that number as long as one is still to come. (`{4}c1ccccc1`: a `1` in the gap would be closed by the first
     `1` of the benzene ring.) After the last one the number is free again.
@@ -63,8 +65,10 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
 
     # Cut as one string, so that a token's reading may depend on what stands beyond a gap, as in `[13C{1}H]`.
     positions: list[Position] = []
+    starts: list[int] = []
     at, hole = 0, iter(holes)
     for piece in vocabulary.cut("".join(plain)):
+        starts.append(columns[at])
         if piece == _HOLE:
             positions.append(next(hole))
         elif _HOLE in piece:
@@ -81,8 +85,27 @@ def read_template(text: str, vocabulary: Vocabulary) -> Constraint:
             remedy = hint("".join(plain).replace(_HOLE, "C"), column=at)
             raise cursor.fault(f"{piece!r} is not in {kind}", columns[at], remedy)
         at += len(piece)
+    _check_branches(cursor, positions, starts, vocabulary)
     _keep_rings(positions, vocabulary)
     return constraint(positions, len(vocabulary.tokens), template=text)
+
+
+def _check_branches(cursor: Cursor, positions: list[Position], starts: list[int], vocabulary: Vocabulary) -> None:
+    """Refuse a branch that nothing can close, or that nothing can have opened: no gap is on that side."""
+    opened: list[int] = []
+    gap = -1
+    for at, position in enumerate(positions):
+        known = next(iter(position)) if isinstance(position, frozenset) and len(position) == 1 else None
+        if known is None:
+            gap = at
+        elif vocabulary.tokens[known] == "(":
+            opened.append(at)
+        elif vocabulary.tokens[known] == ")":
+            if not opened and gap < 0:
+                raise cursor.fault("')' closes nothing", starts[at], "add '(' before it, or a gap such as {4}")
+            opened = opened[:-1]
+    if opened and opened[-1] > gap:
+        raise cursor.fault("'(' is never closed", starts[opened[-1]], "add ')', or a gap after it such as {4}")
 
 
 def _keep_rings(positions: list[Position], vocabulary: Vocabulary) -> None:

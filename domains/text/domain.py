@@ -128,6 +128,12 @@ class Text(Domain):
 
         return rules_of(lambda: self.tokenizer)
 
+    @property
+    def every_valid(self) -> bool:
+        """Bytes may form no character; characters are valid each, and so are texts of them but for line ends."""
+        letters = self.tokenizer.letters
+        return letters is not None and "\ufffd" not in letters and not (self.lines and "\n" in letters)
+
     def invalid(self, sequence: str) -> str | None:
         """Text is valid if it decodes: U+FFFD stands where sampled bytes were no UTF-8."""
         if not sequence:

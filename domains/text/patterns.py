@@ -39,7 +39,13 @@ def over_tokens(tokenizer: Tokenizer, literals: Iterable[str], build: Build) -> 
 
 
 def pattern_language(tokenizer: Tokenizer, pattern: str, before: str = "") -> Language:
-    """The texts that are `before`, as it stands, and then what a regular expression matches."""
+    """The texts that are `before`, as it stands, and then what a regular expression matches.
+
+    Raises:
+        TemplateError: with a caret under the fault; the expression is empty.
+    """
+    if not pattern:
+        raise TemplateError("the regular expression is empty", template="", remedy="such as .* for anything")
 
     def build(alphabet: Sequence[str]) -> Language:
         return compile_expression(literal(before, alphabet) + regex(pattern, alphabet), len(alphabet))

@@ -11,7 +11,9 @@ from domains.templates import Cursor, Position, constraint
 from domains.text.patterns import pattern_language
 from domains.text.tokenizers import Tokenizer
 
-_HOLE = re.compile(r"(?P<slashes>\\*)\[MASK(?P<rest>[:=/\]])")
+_HOLE = re.compile(r"(?P<slashes>\\*)\[(?P<word>\s*MASK\s*)(?P<rest>[:=/\]]|(?=\d)|\Z)", re.IGNORECASE)
+"""A hole, or what was probably meant to be one."""
+_CLOSING = {":": "]", "=": "]", "/": "/]"}
 
 
 def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
@@ -20,7 +22,7 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
     - `[MASK]` is one token that the model writes, `[MASK:3]` three, `[MASK:3-8]` three to eight.
     - `[MASK=he|she]` is one of these, each cut into tokens as the tokenizer would.
     - `[MASK/\d{4}/]` is what a regular expression matches, in whatever tokens.
-    - `\[MASK]` is the six characters, and `\\[MASK]` a backslash before a hole.
+    - `\[MASK]` is the six characters, and `\\[MASK]` a backslash before a hole; `[mask]` is refused, `\[mask]` not.
     - All else is given as it stands, white space too.
 
     Numbers count tokens. With byte-level BPE a token begins with the space before its word, so one space just before a
@@ -40,14 +42,13 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
             pending += text[start : match.end()]
             cursor.at = match.end()
             continue
+        _check_hole(cursor, match)
         space = tokenizer.spaced and pending.endswith(" ")
         positions += _given(cursor, pending[:-1] if space else pending, began, tokenizer)
         cursor.at = match.start("rest")
         if match["rest"] == "]":
             cursor.at += 1
             positions.append(None)
-        elif "]" not in text[cursor.at :]:
-            raise cursor.fault("'[' is never closed", start, "add ']'")
         elif match["rest"] == ":":
             positions += cursor.repeat(None, "]")
         elif match["rest"] == "/":
@@ -57,6 +58,22 @@ def read_template(text: str, tokenizer: Tokenizer) -> Constraint:
         pending, began = "", cursor.at
     positions += _given(cursor, pending + text[cursor.at :], began, tokenizer)
     return constraint(positions, tokenizer.size, template=text)
+
+
+def _check_hole(cursor: Cursor, match: re.Match[str]) -> None:
+    """Refuse a hole that is never closed, or that is written in another way."""
+    text, start, rest = cursor.template, match.end("slashes"), match["rest"]
+    end = text.find("]", start)
+    if end < 0 or "[MASK" in text[start + 1 : end]:
+        closing = _CLOSING.get(rest, "]")
+        raise cursor.fault("'[' is never closed", start, f"add {closing!r}; \\[ is the character itself")
+    if match["word"] != "MASK" or not rest:
+        written = text[start : end + 1]
+        inside = text[match.end("word") : end].strip()
+        meant = f"[MASK{inside if rest else ':' + inside}]"
+        raise cursor.fault(
+            f"{written!r} is no hole", start, f"write {meant}, or \\{written} for the characters themselves"
+        )
 
 
 def _given(cursor: Cursor, text: str, began: int, tokenizer: Tokenizer) -> list[frozenset[int] | None]:

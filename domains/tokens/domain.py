@@ -152,6 +152,10 @@ class Tokens(Domain):
 
         return rules_of(lambda: self.vocab_size)
 
+    @property
+    def every_valid(self) -> bool:
+        return True
+
     def invalid(self, sequence: str) -> str | None:
         try:
             return None if self.encode(sequence) else "empty"

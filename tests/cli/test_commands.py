@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import discdiff as dd
 from discdiff.cli.options import SAMPLERS, sampler_kinds
+from tests.cases import build
 from tests.cli.conftest import Discdiff, Workshop
 
 
@@ -196,3 +198,34 @@ def test_score_by_order_span_and_token(workshop: Workshop, discdiff: Discdiff) -
         refused = discdiff("score", workshop.dna, workshop.fasta, *words)
         assert refused.code == 2
         assert said in refused.err
+
+
+@pytest.mark.parametrize(
+    ("name", "gaps"),
+    [
+        ("dna", ["N{30}", "N{4-8}"]),
+        ("protein", ["x(3)", "x(2,4)"]),
+        ("smiles", ["C{4}", "C{4-8}", "C_", "<C|N|O>"]),
+        ("text", ["[MASK]", "[MASK:3]", "[MASK:3-8]", "[MASK=he|she]", r"[MASK/\d+/]"]),
+        ("tokens", ["?{4}", "?{4-6}", "1|2|7"]),
+    ],
+)
+def test_the_gaps_that_help_names_are_read(discdiff: Discdiff, name: str, gaps: list[str]) -> None:
+    fitted: dict[str, dict[str, Any]] = {"text": {"tokenizer": "characters"}, "tokens": {"vocab_size": 10}}
+    domain = dd.domain(name, **fitted.get(name, {}))
+    if name == "text":
+        domain.fit(["hesh0123456789"])
+    (line,) = (line for line in discdiff("domains", name).out.splitlines() if line.startswith("  gaps:"))
+    for gap in gaps:
+        assert gap.removeprefix("C") in line or gap in line
+        domain.template(gap)
+
+
+def test_particles_name_their_samplers(discdiff: Discdiff) -> None:
+    """The help lists just those samplers that no population can weigh."""
+    said = (
+        " ".join(discdiff("sample", "--help").out.split()).rpartition("--particles K")[2].partition("--batch-size")[0]
+    )
+    listed = set(re.findall(r"[a-z_]+", said.partition("Not with ")[2])) - {"and"}
+    model = build("absorbing", "conditional")
+    assert listed == {name for name, kind in sampler_kinds().items() if kind().unweighable(model)}

@@ -132,3 +132,28 @@ def test_a_file_in_place_of_the_configurations(discdiff: Discdiff, tmp_path: Pat
     assert (ran.code, ran.err) == (0, "")
     data = yaml.safe_load((run / "config.yaml").read_text())["data"]
     assert (data["train"], data["valid"], data["root"], data["length"]) == (str(mine), None, None, 20)
+
+
+def test_the_documented_command_of_labels(
+    workshop: Workshop, discdiff: Discdiff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the guide, as it stands, but for the files and the size; the run goes on and takes guidance."""
+    guide = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text()
+    line = next(line for line in guide.splitlines() if line.startswith("discdiff train "))
+    assert "--loss LabelDropout" in line
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    table = workshop.table.read_text().replace("is_promoter", "bin")
+    (tmp_path / "tables" / "yeast.train.tsv").write_text(table)
+    ran = discdiff(*line.split()[1:], "--quiet", *SMALL)
+    assert (ran.code, ran.err) == (0, "")
+    run = ran.out.strip()
+    assert discdiff("sample", run, "-n", "2", "--label", "yes", "--guidance", "2", "--quiet").code == 0
+    resumed = discdiff("train", "--output", run, "--resume", "--quiet", "--training.max_steps", "4")
+    assert (resumed.code, resumed.err) == (0, ""), "the stored configuration is read again"
+
+
+def test_given_has_a_loss_of_its_own(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    parts = ["--process", "Uniform", "--parameterization", "Denoiser", "--loss", "Given"]
+    ran = discdiff("train", workshop.fasta, "--domain=dna", "--output", tmp_path / "run", "--quiet", *SMALL, *parts)
+    assert (ran.code, ran.err) == (0, "")

@@ -166,6 +166,10 @@ def test_a_zinc_finger() -> None:
         (Protein(), "require", "C-x(4,2)-C", ["runs backwards"]),
         (Protein(), "require", "C-[LIV", ["never closed"]),
         (Protein(), "charge", "plenty", ["plenty"]),
+        (Protein(), "forbid_residues", "X", ["leaves no residue at all"]),
+        (Protein(), "forbid_residues", "ACDEFGHIKLMNPQRSTVWY", ["leaves no residue at all"]),
+        (Protein(), "regex", "", ["the regular expression is empty", ".*"]),
+        (DNA(), "regex", "", ["the regular expression is empty"]),
     ],
 )
 def test_mistakes(domain: Letters, rule: str, value: str, words: list[str]) -> None:

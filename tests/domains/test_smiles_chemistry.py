@@ -107,6 +107,10 @@ def test_choices(domain: SMILES) -> None:
         ("C<C(|N>", 2, ["'C(' is 2 tokens"]),
         ("C<C||N>", 4, ["empty choice"]),
         ("C<C", 1, ["never closed"]),
+        ("C {2} C(C", 7, ["'(' is never closed", "add ')'"]),
+        ("CC(C", 2, ["'(' is never closed"]),
+        ("C(C)C(=O", 5, ["'(' is never closed"]),
+        ("CC)C{3}", 2, ["')' closes nothing"]),
     ],
 )
 def test_faulty_templates(domain: SMILES, template: str, column: int, parts: list[str]) -> None:
@@ -115,6 +119,11 @@ def test_faulty_templates(domain: SMILES, template: str, column: int, parts: lis
     assert caught.value.column == column
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("template", ["CC(C{3}", "{2}C)C", "C(C<C|)>", "C(C(C)_)C", "CC(=O)O"])
+def test_a_gap_may_open_or_close_a_branch(domain: SMILES, template: str) -> None:
+    assert domain.template(template).length is not None
 
 
 def test_gaps_stand_outside_atom_level_bracket_atoms() -> None:

@@ -92,6 +92,7 @@ def test_each_rule_reads_its_own_example(tokenizer: str) -> None:
         ("grammar", "deep", 0, ["'deep'", "depth=4"]),
         ("elements", "C,X", 2, ["'X' is no element"]),
         ("elements", "C, cl", 3, ["did you mean Cl?"]),
+        ("elements", "C,Xx", 2, ["'Xx' is no element", "did you mean Xe?"]),
         ("elements", "C,,N", 2, ["missing"]),
         ("rings", "two", 0, ["a number or a range"]),
         ("rings", "3-1", 0, ["backwards", "from 1 to 3?"]),

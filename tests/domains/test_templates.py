@@ -165,6 +165,8 @@ def test_protein_templates(template: str, expected: list[str]) -> None:
         ("M.G", "'.' is no residue", 1),
         ("(3)M", "nothing stands before this number", 0),
         ("--", "the template is empty", 0),
+        ("M-U", "'U' is no residue (write C,", 2),
+        ("M-{AO}", "'O' is no residue (write K,", 4),
     ],
 )
 def test_protein_template_faults(template: str, message: str, column: int) -> None:

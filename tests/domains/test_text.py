@@ -134,7 +134,7 @@ def test_holes(bpe: Text, characters: Text) -> None:
     assert shown(characters, "a [MASK:2]b") == ["a", " ", "_", "_", "b"]
     assert "".join(shown(bpe, r"a \[MASK] b")) == "a [MASK] b"
     assert "".join(shown(bpe, r"a\\[MASK]")) == "a\\_"
-    assert "".join(shown(bpe, "[MASKED] [mask] [MASK")) == "[MASKED] [mask] [MASK"
+    assert "".join(shown(bpe, r"[MASKED] \[mask] \[MASK")) == "[MASKED] [mask] [MASK"
     assert "".join(shown(characters, "\n a\n")) == "\n a\n"
     assert isinstance(bpe.template("a [MASK]"), Clamp)
 
@@ -199,6 +199,12 @@ def test_holes_with_a_pattern(bpe: Text, characters: Text) -> None:
         ("a [MASK:-1]", 8, "negative"),
         ("a [MASK:x]", 8, "number of positions"),
         ("a [MASK:3", 2, "never closed"),
+        ("a [MASK:3 b [MASK]", 2, "'[' is never closed (add ']'"),
+        ("a [MASK/b", 2, "'[' is never closed (add '/]'"),
+        ("a [MASK", 2, "'[' is never closed (add ']'"),
+        ("a [mask:3] b", 2, r"'[mask:3]' is no hole (write [MASK:3], or \[mask:3] for"),
+        ("a [Mask]", 2, "write [MASK], or"),
+        ("a [MASK 3-8]", 2, "write [MASK:3-8], or"),
         ("a [MASK=a||b]", 10, "empty choice"),
         ("a [MASK=a|é]", 10, "'é'"),
         ("a [MASK=a|bcé]", 12, "'é'"),

@@ -194,6 +194,7 @@ def test_tokenizers_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "value", "column", "part"),
     [
+        ("regex", "", None, "the regular expression is empty"),
         ("regex", "a[bc", 1, "'[' is never closed"),
         ("regex", "(ab", 0, "'(' is never closed"),
         ("regex", "ab)", 2, "')' closes nothing"),
@@ -215,7 +216,7 @@ def test_tokenizers_of_others(tmp_path: Path) -> None:
         ("json", '{"type": "object"}', 0, "'{' is not among the 27 characters that the model knows (JSON needs it)"),
     ],
 )
-def test_faults(rule: str, value: str, column: int, part: str) -> None:
+def test_faults(rule: str, value: str, column: int | None, part: str) -> None:
     letters = Text(tokenizer="characters").fit(["abcdefghijklmnopqrstuvwxyz "])
     with pytest.raises(TemplateError) as caught:
         letters.rules[rule].read(value, SPAN)
