@@ -84,10 +84,14 @@ class Population:
         # What lies ahead counts, though Z[p(·|x_s)] is known with the next call only: Z[p̃] stands for it till then.
         log_ahead = torch.zeros_like(self.potential) if last else self.weighed.log_ahead
         log_w = (self.weighed.log_weights + log_ahead).view(-1, self.size)
-        if not bool((log_w > -torch.inf).any(-1).all()):
+        dead = ~(log_w > -torch.inf).any(-1)
+        if bool(dead.any()):
+            some = [str(row + 1) for row in dead.nonzero()[:, 0].tolist()]
+            more = f" and {len(some) - 10} more" if len(some) > 10 else ""
             raise IncompatibleError(
                 "Particles",
-                got="a population in which the model gives no particle any weight",
+                got=f"no particle to which the model gives any weight, in {len(some)} of {len(dead)} samples "
+                f"(in this batch number {', '.join(some[:10])}{more})",
                 expected="a model that gives what is asked some mass",
                 remedy="Take more particles, or one (particles=1), which only the constraint steers.",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint
 from discdiff.constraints.filtered import Filtered, Tilt
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.prediction import Positions, Prediction, positions_of
 
 
@@ -56,6 +57,7 @@ class Weighed(Constraint):
         # log Z[p̃] that a row has been divided by, and not yet multiplied by its stand-in, Z[p(·|x_s)] of the next call
         self.log_ahead = torch.zeros_like(self.log_weights)
         self._last: tuple[Prediction, Tensor] | None = None
+        self._warned = False
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.constraint.given(batch, length)
@@ -86,10 +88,24 @@ class Weighed(Constraint):
             self.log_weights[rows.cpu()] += self.constraint.log_total(prediction, rows).cpu()
             self.log_ahead[rows.cpu()] = 0.0
             self._last = prediction, rows
-            mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
-            if mass is not None:
+            if not prediction.process.reveals_noise:
+                self._warn_of_guidance(prediction, where)
+            elif (mass := prediction.log_mass(where)) is not None:
                 self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
         return self.constraint.draw(prediction, where, u)
+
+    def _warn_of_guidance(self, prediction: Prediction, where: Positions) -> None:
+        """Once a run: what guided laws sum to is not counted off the absorbing process."""
+        if self._warned or prediction.log_mass((where[0][:1], where[1][:1])) is None:
+            return
+        self._warned = True
+        warnings.warn(
+            f"particles under {type(prediction.process).__name__}: guidance (or temperature) acts position by position "
+            "there and has no weights, so that particles tend to the guided sampler's own law given what is asked, and "
+            "not to a guided law of whole sequences (use Absorbing)",
+            DiscdiffWarning,
+            stacklevel=2,
+        )
 
     def settle(self, tokens: Tensor, sigma_next: float) -> Ahead | None:
         """Account for where a step has led: x_s `[B, L]` at noise `sigma_next`; None where nothing moved."""

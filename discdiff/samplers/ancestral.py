@@ -48,4 +48,4 @@ def posterior_step(
     shape = state.tokens.shape
     noise, next_noise = sigma.expand(shape)[where], sigma_next.expand(shape)[where]
     tokens = process.move(state.tokens[where], x0, noise, next_noise, state.uniform("move")[where])
-    return state.moved(where, tokens, prediction)
+    return state.moved(where, tokens, prediction, x0=x0)

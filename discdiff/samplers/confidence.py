@@ -91,4 +91,4 @@ class Confidence(EventSampler):
         chosen = hidden & (rank_among(hidden, keys) < now - stop)
         where = positions_of(chosen)
         tokens = drawn[where] if self.by == "sampled" else constraint.draw(prediction, where, u)
-        return state.moved(where, tokens, prediction)
+        return state.moved(where, tokens, prediction, x0=tokens)

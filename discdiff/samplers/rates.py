@@ -56,7 +56,7 @@ class RateSampler(GridSampler):
         where = (where[0][jumping], where[1][jumping])
         x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=log_rate[jumping])
         tokens = process.jump(x[jumping], x0, noise[jumping], state.uniform("move")[where])
-        return state.moved(where, tokens.to(torch.int64), prediction)
+        return state.moved(where, tokens.to(torch.int64), prediction, x0=x0)
 
 
 def expected_time(level: Level) -> float:

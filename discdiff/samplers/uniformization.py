@@ -126,7 +126,7 @@ class Uniformization(Sampler):
         at = (where[0][jumping], where[1][jumping])
         x0 = constraint.draw(prediction, at, state.uniform("token"), tilt=log_rate[jumping])
         tokens = process.jump(x[jumping], x0, noise[jumping], state.uniform("move")[at])
-        return state.moved(at, tokens.to(torch.int64), prediction, tick=self._next(state))
+        return state.moved(at, tokens.to(torch.int64), prediction, x0=x0, tick=self._next(state))
 
     def _next(self, state: State) -> Tensor:
         return (state.extras["tick"] + 1).clamp(max=state.extras["sigma"].shape[1] - 1)
