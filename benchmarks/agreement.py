@@ -91,7 +91,7 @@ def draw(results: Path, picture: Path) -> None:
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), dpi=80, layout="constrained")
     x = [row["particles"] for row in rows]
-    labels = {"energy": "energy distance", "shift": "shift of means, squared standard errors"}
+    labels = {"energy": "energy distance", "shift": "shift of means, 1 expected"}
     for axis, (name, label) in zip(axes, labels.items(), strict=True):
         axis.plot(x, [row[name] for row in rows], marker="o", label="constrained against rejection")
         null = [row[f"{name}_null_95"] for row in rows]
