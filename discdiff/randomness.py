@@ -160,13 +160,16 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     return torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1]).squeeze(-1)
 
 
-def check_draws(tokens: Tensor, states: int) -> None:
+def check_draws(*draws: tuple[Tensor, int]) -> None:
     """Refuse tokens that no draw gave: from weights that are not numbers they fall behind the last state.
+
+    Args:
+        draws: tokens, and how many states they were drawn from; all are looked at together, for one wait on the device.
 
     Raises:
         DiscdiffError: a draw failed (see `categorical`).
     """
-    if bool((tokens >= states).any()):
+    if bool(torch.stack([(tokens >= states).any() for tokens, states in draws]).any()):
         raise DiscdiffError(
             "sample: a draw failed: the network's output is not finite, or one long step from a score left no state "
             "any probability. Were the weights trained? Take more steps?"

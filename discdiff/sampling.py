@@ -137,10 +137,10 @@ def sample(
         if population is not None:
             going = (process.active(state.tokens) & state.movable).any(-1)
             state = population.after_step(state, going, step=k, last=k + 1 == len(plan))
-        check_draws(state.tokens, process.num_states)  # before the next step shows them to the network
+        check_draws((state.tokens, process.num_states))  # before the next step shows them to the network
         if on_step is not None:
             on_step(k + 1, len(plan), state)
-    check_draws(state.tokens, process.vocab_size)  # no mask is left
+    check_draws((state.tokens, process.vocab_size))  # no mask is left
     if population is None:
         return Sequences(state.tokens, sizes, labels=labels, log_weights=state.log_weights, calls=state.calls)
     state, log_mean, effective = population.select(state, at_step(generator, 0))

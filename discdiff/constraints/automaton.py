@@ -230,15 +230,28 @@ class Automaton(Constraint):
         return self._filtered(prediction, where[0].unique()).log_marginals(where)
 
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
-        rows = where[0].unique()
         if tilt is None or tilt.shape[-1] == 1:  # one number for all tokens of a position says nothing
-            return self._filtered(prediction, rows).draw(where, u)
+            return self._filtered(prediction, where[0].unique()).draw(where, u)
+        return self._tilted(prediction, where, u, [tilt, torch.zeros_like(tilt)])
+
+    def draw_cut(
+        self, prediction: Prediction, where: Positions, u: Tensor, cut: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        if tilt is None:
+            return self._tilted(prediction, where, u, [cut, torch.zeros_like(cut)])
+        return self._tilted(prediction, where, u, [cut + tilt, tilt.expand_as(cut), torch.zeros_like(cut)])
+
+    def _tilted(self, prediction: Prediction, where: Positions, u: Tensor, tilts: list[Tensor]) -> Tensor:
+        """A draw under the first of some tilts, `[N, V]`, that leaves a row something that is accepted."""
+        rows, tilt = where[0].unique(), tilts[0]
         filtered = self.filter(prediction, Tilt(where, tilt), rows)
-        dead = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=rows.device)
-        dead[rows] = torch.isneginf(filtered.log_total())
-        if bool(dead.any()):  # the tilt leaves these rows nothing that is accepted
-            kept = tilt.masked_fill(dead[where[0]][:, None], 0.0)
-            filtered = self.filter(prediction, Tilt(where, kept), rows)
+        for spare in tilts[1:]:
+            dead = torch.zeros(len(prediction.tokens), dtype=torch.bool, device=rows.device)
+            dead[rows] = torch.isneginf(filtered.log_total())
+            if not bool(dead.any()):
+                break
+            tilt = torch.where(dead[where[0]][:, None], spare, tilt)
+            filtered = self.filter(prediction, Tilt(where, tilt), rows)
         return filtered.draw(where, u)
 
     def complete(

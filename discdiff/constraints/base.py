@@ -149,6 +149,15 @@ class Constraint(ABC):
         """Be told where a step of these rows has led, int64 `[R]`, all of which `account` has been told."""
         return
 
+    def draw_cut(
+        self, prediction: Prediction, where: Positions, u: Tensor, cut: Tensor, *, tilt: Tensor | None = None
+    ) -> Tensor:
+        """Draw x0 at `where` as `draw` does, without the tokens whose `cut`, 0 or −∞ `[N, V]`, leaves them out.
+
+        Rows in which that leaves nothing are drawn without the cut; the tilt stays.
+        """
+        return self.draw(prediction, where, u, tilt=cut if tilt is None else cut + tilt)
+
     def complete(
         self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None
     ) -> Tensor:

@@ -309,7 +309,9 @@ class Filtered:
                 log_p = torch.where(dead, spare().masked_fill(~free, -torch.inf), log_p)
             most = log_p.amax(-1, keepdim=True)
         chosen = categorical(log_p.sub_(most).exp_(), u)
-        return tokens.gather(1, chosen.clamp(max=width - 1)[:, None])[:, 0]
+        found = tokens.gather(1, chosen.clamp(max=width - 1)[:, None])[:, 0]
+        failed = (chosen >= width) & (self.classes.sizes[drawn] > 0)  # passed on, as no token
+        return torch.where(failed, self.trellis.language.vocab_size, found)
 
     @cached_property
     def _class_ratios(self) -> Tensor:

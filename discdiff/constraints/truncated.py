@@ -66,7 +66,7 @@ class Truncated(Constraint):
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
         log_p = self.log_marginals(prediction, where)
         cut = torch.zeros_like(log_p).masked_fill(torch.isneginf(log_p), -torch.inf)
-        return self.constraint.draw(prediction, where, u, tilt=cut if tilt is None else cut + tilt)
+        return self.constraint.draw_cut(prediction, where, u, cut, tilt=tilt)
 
     def __and__(self, other: Constraint) -> Constraint:
         return Truncated(self.constraint & other, top_k=self.top_k, top_p=self.top_p)

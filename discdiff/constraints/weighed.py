@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint, Evidence, Tilt, Unconstrained
 from discdiff.constraints.filtered import Filtered
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.prediction import Positions, Prediction
 
 
@@ -64,6 +65,7 @@ class Weighed(Constraint):
         self.log_ahead = torch.zeros_like(self.log_weights)
         self._rows: Tensor | None = None
         self._ahead: Ahead | None = None
+        self._warned = False
 
     def given(self, batch: int, length: int) -> tuple[Tensor, Tensor]:
         return self.constraint.given(batch, length)
@@ -99,10 +101,24 @@ class Weighed(Constraint):
             total, drawn = self._tilted(prediction, Tilt(where, tilt), rows, u)
         self.log_weights[at] += total.cpu()
         self.log_ahead[at] = 0.0
-        mass = prediction.log_mass(where) if prediction.process.reveals_noise else None
-        if mass is not None:
+        if not prediction.process.reveals_noise:
+            self._warn_of_guidance(prediction)
+        elif (mass := prediction.log_mass(where)) is not None:
             self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
         return self.constraint.draw(prediction, where, u, tilt=tilt) if drawn is None else drawn
+
+    def _warn_of_guidance(self, prediction: Prediction) -> None:
+        """Once a run: what guided laws sum to is not counted off the absorbing process."""
+        if self._warned or not prediction.guided:
+            return
+        self._warned = True
+        warnings.warn(
+            f"particles under {type(prediction.process).__name__}: guidance (or temperature) acts position by position "
+            "there and has no weights, so that particles tend to the guided sampler's own law given what is asked, and "
+            "not to a guided law of whole sequences (use Absorbing)",
+            DiscdiffWarning,
+            stacklevel=2,
+        )
 
     def account(self, rows: Tensor, log_ratio: Tensor) -> None:
         self.log_weights.index_add_(0, rows.cpu(), log_ratio.double().cpu())

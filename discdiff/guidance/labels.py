@@ -20,7 +20,8 @@ class Labels(Guided):
 
     Above 1 the label is stressed. Two evaluations a prediction, unless γ is 0 or 1. Position by position this is not
     guidance of the sequence's law, and a bias stays however many steps; with `sample(particles=)` on the absorbing
-    process an exact sampler's law tends to p0(x | label)^γ p0(x)^(1−γ), normalised.
+    process an exact sampler's law tends to p0(x | label)^γ p0(x)^(1−γ), normalised. Off it
+    particles have no weights for it, and `sample` warns.
 
     Ho and Salimans 2022; for discrete diffusion Nisonoff et al. 2024 and Schiff et al. 2024.
 

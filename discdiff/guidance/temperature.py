@@ -17,7 +17,8 @@ class Temperature(Guided):
     """p(x0_i | xt)^(1/τ), normalised: τ < 1 sharpens, τ > 1 flattens.
 
     Each draw is tempered, not the sequence's law; with `sample(particles=)` on the absorbing process the law tends to
-    p0(x)^(1/τ), normalised. At τ < 1 samples grow alike: report their entropy beside any quality figure.
+    p0(x)^(1/τ), normalised; off it particles have no weights for it, and `sample` warns. At τ < 1 samples grow alike:
+    report their entropy beside any quality figure.
 
     Args:
         model: a model with a denoiser.

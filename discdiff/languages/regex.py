@@ -33,8 +33,8 @@ def regex(pattern: str, alphabet: Sequence[str]) -> Expression:
     r"""The expression of a pattern, which must match a sequence as a whole.
 
     Literals, `.`, `[a-z]`, `[^a-z]`, `\d \w \s` and their opposites, `|`, groups, `* + ? {2} {2,} {2,4}`; `^` and `$`
-    at the ends say nothing more. A dot stands for any character but a line break. `\d`, `\w` and `\s` are those of
-    Unicode, or of ASCII after `(?a)` at the pattern's begin.
+    at the ends say nothing more. A dot stands for any character but `\n`, as in Python's `re`. `\d`, `\w` and `\s` are
+    those of Unicode, or of ASCII after `(?a)` at the pattern's begin.
 
     Args:
         pattern: such as `[A-Z][a-z]+ \d{4}`.
@@ -124,7 +124,7 @@ class _Parser:
         if character == "[":
             return self.bracket(here)
         if character == ".":
-            return one_of({token for token, c in enumerate(self.alphabet) if c not in "\n\r"})
+            return one_of({token for token, c in enumerate(self.alphabet) if c != "\n"})
         if character == "\\":
             return one_of(self.escape(here))
         if character in "*+?{":

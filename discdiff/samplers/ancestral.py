@@ -52,7 +52,7 @@ def posterior_step(
     shape = state.tokens.shape
     noise, next_noise = sigma.expand(shape)[where], sigma_next.expand(shape)[where]
     tokens = process.move(state.tokens[where], x0, noise, next_noise, state.uniform("move")[where])
-    moved = state.moved(where, tokens, prediction)
+    moved = state.moved(where, tokens, prediction, x0=x0)
 
     def evidence() -> Tilt:
         # q(x_s | x_t, x0) ∝ P_s[x_s, x0] / P_t[x_t, x0] over x0, whether or not a position was one that may move

@@ -51,4 +51,5 @@ class Argmax(Gridded):
         log_p = constraint.log_marginals(prediction, where)
         tilt = SHARP * (log_p - log_p.max(-1, keepdim=True).values)
         still = torch.zeros(state.tokens.shape, dtype=torch.float64, device=best.device)
-        return state.moved(where, constraint.draw(prediction, where, still, tilt=tilt), prediction)
+        x0 = constraint.draw(prediction, where, still, tilt=tilt)
+        return state.moved(where, x0, prediction, x0=x0)

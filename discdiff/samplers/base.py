@@ -79,13 +79,24 @@ class State:
         shape = tuple(self.tokens.shape[:1]) if per_row else tuple(self.tokens.shape)
         return uniform(shape, generator=self.generator, purpose=purpose, dtype=torch.float64, device=self.tokens.device)
 
-    def moved(self, where: Positions, tokens: Tensor, prediction: Prediction, **extras: Tensor) -> State:
+    def moved(
+        self, where: Positions, tokens: Tensor, prediction: Prediction, *, x0: Tensor | None = None, **extras: Tensor
+    ) -> State:
         """The state after `tokens` were put at `where`, the prediction's evaluations counted.
 
+        Args:
+            where: N positions.
+            tokens: int64 `[N]`.
+            prediction: what they were drawn from.
+            x0: int64 `[N]`, the clean tokens that were drawn on the way. A failed draw of one looks like the mask,
+                which may well be a state but is no clean token.
+            extras: what changes beside.
+
         Raises:
-            DiscdiffError: a draw failed, so that its token is no state.
+            DiscdiffError: a draw failed, so that its token is no state, or its x0 no token.
         """
-        check_draws(tokens, prediction.process.num_states)
+        process = prediction.process
+        check_draws((tokens, process.num_states), *([] if x0 is None else [(x0, process.vocab_size)]))
         return replace(
             self,
             tokens=self.tokens.index_put(where, tokens),
@@ -307,7 +318,7 @@ class EventSampler(Sampler):
         """Draw x0 at the `chosen` positions (bool `[B, L]`), the network shown mask fraction `fraction` `[B]`."""
         prediction, where = self.look(model, state, fraction), positions_of(chosen)
         tokens = constraint.draw(prediction, where, state.uniform("token"))
-        moved = state.moved(where, tokens, prediction, **extras)
+        moved = state.moved(where, tokens, prediction, x0=tokens, **extras)
         constraint.settle(prediction, moved.tokens)
         return moved
 

@@ -20,13 +20,19 @@ def read_marginals(
     """`read(log p(x0_i | xt, constraint), i)` at all of `where`, some positions at a time: `[N]`.
 
     The law is the constrained one before truncation, under which the surest tokens of all positions may look alike;
-    where runs are weighed, the plain sampler's.
+    where runs are weighed, the plain sampler's. A row's positions are read together: a constraint may draw all of a row
+    at once, and differently the next time.
     """
-    size = max(CHUNK // prediction.process.vocab_size, 1)
-    parts = zip(where[0].split(size), where[1].split(size), strict=True)
-    law = constraint.untruncated.aside
-    values = [read(law.log_marginals(prediction, part), part) for part in parts]
-    return torch.cat(values)
+    size, law = max(CHUNK // prediction.process.vocab_size, 1), constraint.untruncated.aside
+    if len(where[0]) <= size:
+        return read(law.log_marginals(prediction, where), where)
+    parts, held = [0], 0
+    for count in where[0].unique_consecutive(return_counts=True)[1].tolist():
+        if held and held + count > size:
+            parts, held = [*parts, 0], 0
+        parts[-1], held = parts[-1] + count, held + count
+    pairs = zip(where[0].split(parts), where[1].split(parts), strict=True)
+    return torch.cat([read(law.log_marginals(prediction, part), part) for part in pairs])
 
 
 def entropy(log_p: Tensor) -> Tensor:

@@ -94,6 +94,6 @@ class Confidence(EventSampler):
         chosen = hidden & (rank_among(hidden, keys) < now - stop)
         where = positions_of(chosen)
         tokens = drawn[where] if self.by == "sampled" else constraint.draw(prediction, where, u)
-        moved = state.moved(where, tokens, prediction)
+        moved = state.moved(where, tokens, prediction, x0=tokens)
         constraint.settle(prediction, moved.tokens)
         return moved

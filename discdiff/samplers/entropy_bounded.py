@@ -50,7 +50,8 @@ class EntropyBounded(EventSampler):
         table = torch.full(hidden.shape, torch.inf, dtype=torch.float64, device=hidden.device)
         chosen = hidden & within_bound(table.index_put(where, entropies), self.gamma)
         where = positions_of(chosen)
-        moved = state.moved(where, constraint.draw(prediction, where, state.uniform("token")), prediction)
+        x0 = constraint.draw(prediction, where, state.uniform("token"))
+        moved = state.moved(where, x0, prediction, x0=x0)
         constraint.settle(prediction, moved.tokens)
         return moved
 

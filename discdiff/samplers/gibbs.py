@@ -71,8 +71,8 @@ class Gibbs(Corrector):
             hidden = (state.movable & process.active(shown)).sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
             sigma = (-torch.log1p(-hidden)).clamp(*model.schedule.ends()).to(model.dtype)[:, None]
             prediction = model.predict(shown, sigma, state.context())
-            tokens = constraint.redraw(prediction, where, state.uniform("token"), state.tokens)
-            return state.moved(where, tokens, prediction)
+            x0 = constraint.redraw(prediction, where, state.uniform("token"), state.tokens)
+            return state.moved(where, x0, prediction, x0=x0)
         clean = level.sigma_next == 0.0
         sigma = level.noise(state, model.dtype)[1]
         if clean:
@@ -88,10 +88,10 @@ class Gibbs(Corrector):
         asked = prediction.beside(state.tokens, frozen=~chosen) if clean else prediction
         x0 = constraint.redraw(asked, where, state.uniform("token"), state.tokens, tilt=-own)
         if clean:
-            return state.moved(where, x0, prediction)
+            return state.moved(where, x0, prediction, x0=x0)
         known = x0.clamp(max=process.vocab_size - 1)  # a failed draw is passed on
         tokens = categorical(process.transition(known, noise), state.uniform("noise")[where])
-        return state.moved(where, torch.where(known == x0, tokens, process.num_states), prediction)
+        return state.moved(where, torch.where(known == x0, tokens, process.num_states), prediction, x0=x0)
 
 
 def says_left_out(model: Model) -> bool:

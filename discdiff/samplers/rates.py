@@ -109,7 +109,7 @@ def jump(
     x, noise = state.tokens[where], prediction.sigma[where]
     x0 = constraint.draw(prediction, where, state.uniform("token"), tilt=log_rate)
     tokens = process.jump(x, x0, noise, state.uniform("move")[where]).to(torch.int64)
-    moved = state.moved(where, tokens, prediction, **extras)
+    moved = state.moved(where, tokens, prediction, x0=x0, **extras)
     constraint.settle(prediction, moved.tokens, lambda: jump_evidence(process, where, x, tokens, noise))
     return moved
 

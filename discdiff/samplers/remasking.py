@@ -146,7 +146,7 @@ class Remasking(GridSampler):
             drawn = constraint.log_marginals(prediction, where).gather(-1, tokens[:, None])[:, 0].exp()
             confidence = confidence.index_put(where, drawn.double())
         started = replace(state, tokens=state.tokens.masked_fill(again, process.mask_id))
-        return started.moved(where, tokens, prediction, confidence=confidence)
+        return started.moved(where, tokens, prediction, x0=tokens, confidence=confidence)
 
 
 def spread(log_weights: Tensor, shown: Tensor, mean: float) -> Tensor:

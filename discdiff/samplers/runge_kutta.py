@@ -11,7 +11,7 @@ from torch import Tensor
 from discdiff.constraints.base import Constraint
 from discdiff.model import Model
 from discdiff.prediction import Positions, Prediction, positions_of
-from discdiff.randomness import categorical, fork
+from discdiff.randomness import categorical, check_draws, fork
 from discdiff.samplers.base import Level, State
 from discdiff.samplers.grid import Grid
 from discdiff.samplers.rates import DEFENCE, RateSampler, jump_evidence, jump_law
@@ -100,6 +100,7 @@ class RungeKutta2(RateSampler):
         whole, there = constraint.untruncated, (where[0][jumping], where[1][jumping])
         tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - whole.aside.log_marginals(first, there))
         drawn = whole.draw(first, there, state.uniform("token"), tilt=tilt)
+        check_draws((drawn, first.process.vocab_size))  # a failed one would pass for the mask
         return state.tokens[where].masked_scatter(jumping, drawn)
 
     def _second_jumps(

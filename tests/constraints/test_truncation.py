@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from discdiff.constraints import Allowed, Clamp, Truncated, Unconstrained
+from discdiff.constraints import Allowed, Automaton, Clamp, Truncated, Unconstrained
 from discdiff.constraints.truncated import truncate
 from discdiff.errors import IncompatibleError
 from discdiff.guidance import Temperature
+from discdiff.languages import Language
 from discdiff.model import Model
 from discdiff.networks import Context, Network
 from discdiff.pipeline import SamplingDefaults
-from discdiff.prediction import DenoiserPrediction, Positions, Prediction
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
 from discdiff.randomness import Keys
 from discdiff.samplers import AnyOrder, Confidence, EntropyBounded, GridSampler, Sampler
 from discdiff.sampling import sample
@@ -286,3 +287,24 @@ def test_every_model(process: str, parameterization: str, sampler: str) -> None:
     plain = run()
     assert torch.equal(run(top_p=1.0, top_k=3), plain)
     assert SAMPLERS[sampler].random != torch.equal(run(top_p=0.5), plain)
+
+
+def test_a_cut_that_leaves_nothing_goes_and_the_tilt_stays() -> None:
+    """1 somewhere, beside a cut that keeps 0 alone: drawn from the denoiser times the tilt, given what is asked."""
+    table = np.array([0.7, 0.2, 0.1])
+    joint = np.einsum("a,b,c->abc", table, table, table)
+    model = build("absorbing", "conditional", toy=Toy("independent", joint))
+    count = 5_000
+    language = Automaton(Language.of([[0, 1, 0], [1, 1, 1]], [False, True], [0, 1, 2]))
+    constraint = Truncated(language, top_k=1).bound(torch.full((count,), 3))
+    prediction = model.predict(torch.full((count, 3), 3), torch.ones(count, 1))
+    where = positions_of(torch.ones(count, 3, dtype=torch.bool))
+    assert (constraint.log_marginals(prediction, where).argmax(-1) == 0).all()
+    u = torch.rand(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = constraint.draw(prediction, where, u, tilt=torch.tensor([1.0, 1.0, 30.0]).log().expand(3 * count, 3))
+    tilted = np.array([0.7, 0.2, 3.0]) / 3.9
+    with_one = 1 - (1 - tilted[1]) ** 3
+    without_two = (tilted[0] + tilted[1]) ** 3 - tilted[0] ** 3
+    assert (drawn.view(count, 3) == 1).any(1).all()
+    found = float((drawn.view(count, 3) == 2).any(1).double().mean())
+    assert found == pytest.approx(1 - without_two / with_one, abs=0.02)  # four standard errors

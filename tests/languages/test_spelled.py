@@ -100,10 +100,29 @@ def bytes_differ(pattern: str) -> list[bytes]:
     """Texts of one or two bytes, or of up to four from a list, on which the automaton of bytes and Python disagree."""
     atoms = Atoms.of(pattern)
     language = atoms.over_bytes(compile_expression(regex(pattern, atoms.alphabet), len(atoms.alphabet)))
-    # a dot stands for neither line break; Python's for one of them
     flags = re.ASCII if pattern.startswith("(?a)") else 0
-    python = re.compile(pattern.removeprefix("(?a)").replace(".", r"[^\n\r]"), flags)
-    edges = [0x0A, 0x31, 0x61, 0x7F, 0x80, 0x9F, 0xA0, 0xA8, 0xBF, 0xC2, 0xC3, 0xD0, 0xE0, 0xE6, 0x9D, 0xB1, 0xED, 0xEE]
+    python = re.compile(pattern.removeprefix("(?a)"), flags)
+    edges = [
+        0x0A,
+        0x0D,
+        0x31,
+        0x61,
+        0x7F,
+        0x80,
+        0x9F,
+        0xA0,
+        0xA8,
+        0xBF,
+        0xC2,
+        0xC3,
+        0xD0,
+        0xE0,
+        0xE6,
+        0x9D,
+        0xB1,
+        0xED,
+        0xEE,
+    ]
     tries = [bytes(pair) for size in (0, 1, 2) for pair in itertools.product(range(256), repeat=size)]
     tries += [bytes(three) for three in itertools.product(edges, repeat=3)]
     tails = list(itertools.product([0x80, 0x8F, 0x90, 0x99, 0x9F, 0xBF], [0x80, 0x82, 0xBF], [0x7F, 0x80, 0xBF]))
