@@ -139,7 +139,13 @@ def measure(arguments: argparse.Namespace) -> None:
     accepted: list[str] = []
     started, free = time.time(), 0
     while len(accepted) < arguments.count and time.time() - started < 60 * arguments.minutes:
-        found = pipe.sample(4096, seed=10_000 + free, batch_size=512, sampler=sampler, length=pipe.max_length)
+        found = pipe.sample(
+            4096,
+            seed=10_000 + 10_000_019 * arguments.seed + free,
+            batch_size=512,
+            sampler=sampler,
+            length=pipe.max_length,
+        )
         accepted += [t for t in found if all(language.accepts(pipe.domain.encode(t)) for language in languages)]
         free += len(found)
     share, rejection = len(accepted) / free, (time.time() - started) / max(len(accepted), 1)

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from discdiff.constraints.alive import AliveWays
 from discdiff.constraints.base import PositionWise, Tilt, Unconstrained
 from discdiff.constraints.class_sums import classes_of
 from discdiff.constraints.trellis import TINY, Trellis, Ways
@@ -187,22 +188,22 @@ class Filtered:
         return log_p, torch.arange(len(log_p), device=log_p.device)
 
     @cached_property
-    def ways(self) -> Ways:
+    def ways(self) -> Ways | AliveWays:
         """β in plain floats."""
         return self._checked(self.trellis.ways(self.weights), self._rounded)
 
-    def _checked(self, ways: Ways, rounded: Tensor) -> Ways:
+    def _checked(self, ways: Ways | AliveWays, rounded: Tensor) -> Ways | AliveWays:
         """Rows with a class too light for plain floats are sound only if what is accepted is far heavier."""
         return replace(ways, sound=ways.sound & ~(rounded & (ways.log_total < math.log(TINY[torch.float32]))))
 
-    def _finer(self, rows: Tensor, step: int) -> tuple[Trellis, Tensor, Ways]:
+    def _finer(self, rows: Tensor, step: int) -> tuple[Trellis, Tensor, Ways | AliveWays]:
         """The same for some of the rows (by place, increasing), with more digits: in float64, then in logarithms."""
         if step == 0 and self.weights.dtype == torch.float32:
             part, weights = self.trellis.index(rows), self.weights[:, :, rows].double()
             return part, weights, self._checked(part.ways(weights), self._rounded[rows])
         return self._exact(rows)
 
-    def _exact(self, rows: Tensor) -> tuple[Trellis, Tensor, Ways]:
+    def _exact(self, rows: Tensor) -> tuple[Trellis, Tensor, Ways | AliveWays]:
         """In logarithms; classes without mass are floored where they must be."""
         mine = torch.isin(self.open[0], self.rows[rows])
         there = (self.open[0][mine], self.open[1][mine])

@@ -20,6 +20,7 @@ class Moves(NamedTuple):
         targets: int64 `[P]`: the state that the pair leads to.
         pairs: int32 `[E]`: the pair of each move, moves in order of the state that they begin at.
         begins: int32 `[n]`: each state's first move.
+        degrees: int64 `[n]`: how many moves each state has.
         sources: int32 `[E]`: the state that each move begins at, moves in order of their pairs.
         firsts: int32 `[P]`: each pair's first move in `sources`.
         spans: int32 `[C]`: each class's first pair.
@@ -30,10 +31,16 @@ class Moves(NamedTuple):
     targets: Tensor
     pairs: Tensor
     begins: Tensor
+    degrees: Tensor
     sources: Tensor
     firsts: Tensor
     spans: Tensor
     size: int
+
+    @property
+    def total(self) -> int:
+        """E."""
+        return len(self.pairs)
 
     @classmethod
     def of(cls, following: Tensor, size: int) -> Moves:
@@ -47,6 +54,7 @@ class Moves(NamedTuple):
             pairs - classes * size,
             pair.int(),
             _begins(alive.sum(1)),
+            alive.sum(1),
             source[pair.argsort(stable=True)].int(),
             _begins(torch.bincount(pair, minlength=len(pairs))),
             _begins(torch.bincount(classes, minlength=following.shape[1])),

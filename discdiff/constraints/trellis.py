@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from discdiff.constraints.alive import AliveWays, alive_ways
 from discdiff.constraints.moves import Moves
 from discdiff.languages.unrolled import Unrolled
 
@@ -33,6 +34,10 @@ class Ways:
     log_total: Tensor
     log: bool
     sound: Tensor
+
+    def onward(self, position: int, states: Tensor, rows: Tensor) -> Tensor:
+        """β of states of rows after so many tokens; of any shape."""
+        return self.beta[position][states, rows]
 
 
 class Trellis:
@@ -92,8 +97,13 @@ class Trellis:
             alpha = (arrived > 0).float()
         return torch.stack(found)
 
-    def ways(self, weights: Tensor, *, log: bool = False) -> Ways:
+    def ways(self, weights: Tensor, *, log: bool = False) -> Ways | AliveWays:
         """β and Z of weights `[L, C, B]` (their logarithms, if `log`)."""
+        alive = None if log else alive_ways(self, weights, TINY[weights.dtype])
+        return self.all_ways(weights, log=log) if alive is None else alive
+
+    def all_ways(self, weights: Tensor, *, log: bool = False) -> Ways:
+        """The same by a pass over all states, whatever rows can reach."""
         rows, one = weights.shape[2], 0.0 if log else 1.0
         zero = -torch.inf if log else 0.0
         nothing = weights.new_full((1, rows), zero)
@@ -124,7 +134,7 @@ class Trellis:
         return Ways(beta, scale + (start if log else start.log()), log, sound)
 
     def sample(
-        self, weights: Tensor, ways: Ways, u: Tensor, rows: Tensor | None = None
+        self, weights: Tensor, ways: Ways | AliveWays, u: Tensor, rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw the classes of rows' tokens.
 
@@ -147,7 +157,7 @@ class Trellis:
         places = torch.arange(len(each), device=weights.device)
         for i in range(self.longest):
             targets = self.following[i][state.clamp(max=max(len(self.final[i]) - 1, 0))].long()
-            onward, weight = ways.beta[i + 1][targets, each[:, None]], weights[i].T[each]
+            onward, weight = ways.onward(i + 1, targets, each[:, None]), weights[i].T[each]
             mass = onward + weight if ways.log else onward * weight
             if ways.log:
                 mass = (mass - mass.amax(-1, keepdim=True).nan_to_num(neginf=0.0)).exp()
@@ -164,12 +174,14 @@ class Trellis:
             state = torch.where(going, targets[places, drawn], 0)
         return classes, rest, sound
 
-    def marginals(self, weights: Tensor, ways: Ways) -> tuple[Tensor, Tensor]:
+    def marginals(self, weights: Tensor, ways: Ways | AliveWays) -> tuple[Tensor, Tensor]:
         """The probability of each class at each position given acceptance, and whether a row lost no digits.
 
         Returns:
             `[L, C, B]`, logarithms if `ways` are, meaningless past a row's end; and bool `[B]`.
         """
+        if isinstance(ways, AliveWays):
+            return ways.marginals(weights, TINY[weights.dtype])
         log, rows = ways.log, weights.shape[2]
         zero = -torch.inf if log else 0.0
         alpha = weights.new_full((len(self.final[0]) + 1, rows), zero)
