@@ -46,6 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 SIZE = 2_000
 SLACK = 2
+MOST_BATCHES = 12
+"""Batches of `--count` samples that are drawn for as many valid ones."""
 
 
 # ---- whole molecules -------------------------------------------------------------------------------------------------
@@ -90,11 +92,15 @@ def frechet_chemnet(mine: Sequence[Any], theirs: Sequence[Any]) -> float | str:
     return float(fcd([write(one) for one in mine], [write(one) for one in theirs]))
 
 
-def quality(pipe: dd.Pipeline, samples: list[str], held_out: list[str], training: list[str]) -> dict[str, Any]:
-    """Raw validity, with its reasons, and what is known of the valid ones."""
+def quality(
+    pipe: dd.Pipeline, samples: list[str], held_out: list[str], training: list[str], valid: list[str] | None = None
+) -> dict[str, Any]:
+    """Raw validity, with its reasons, and what is known of the valid ones; distances are of `valid`, if it is given."""
     faults = Counter((chemistry.fault(one) or "valid").split(":")[0] for one in samples)
     metrics = pipe.domain.metrics(samples, reference=held_out, training=training)
-    far = distances(samples, held_out)
+    if valid is not None:
+        metrics["properties"] = pipe.domain.metrics(valid, reference=held_out)["properties"]
+    far = distances(samples if valid is None else valid, held_out)
     for name, values in metrics["properties"].items():
         far["wasserstein"][name] = values["wasserstein"]
     return {
@@ -125,7 +131,14 @@ def whole(pipe: dd.Pipeline, arguments: argparse.Namespace, splits: dict[str, li
         how = {"seed": arguments.seed, "batch_size": arguments.batch_size, "sampler": dd.samplers.FirstHitting()}
         samples = pipe.sample(arguments.count, **asked, **how)
         seconds = (time.time() - started) / len(samples)
-        row = {"setting": name, **asked} | quality(pipe, samples, list(test), splits["train"])
+        # Distances of few molecules are larger: every setting gives as many, drawn until they are valid.
+        valid = [one for one in samples if chemistry.fault(one) is None]
+        for more in range(1, MOST_BATCHES):
+            if len(valid) < arguments.count:
+                drawn = pipe.sample(arguments.count, **asked, **how | {"seed": arguments.seed + 1000 * more})
+                valid += [one for one in drawn if chemistry.fault(one) is None]
+        row = {"setting": name, **asked}
+        row |= quality(pipe, samples, list(test), splits["train"], valid[: arguments.count])
         if language is not None:
             row |= {"states": language.num_states, "classes": language.num_classes, "building_seconds": building}
             held = {split: splits[split][:3000] for split in ("valid", "test")}
