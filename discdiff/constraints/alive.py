@@ -20,7 +20,7 @@ SHARE = 200
 """A move found by walking costs about as much as so many of a pass over all moves and rows; a walk that would be the
 dearer one is given up."""
 
-SMALL = 1 << 20
+SMALL = 1 << 18
 """Moves times rows of the largest position below which nothing is gained."""
 
 
