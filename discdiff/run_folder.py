@@ -10,7 +10,6 @@ for is there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -24,22 +23,8 @@ from discdiff.data.lengths import LengthModel
 from discdiff.description import build, describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, DiscdiffError
+from discdiff.manifest import FORMAT_VERSION, MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest, sha256
 from discdiff.model import Diffusion
-
-FORMAT_VERSION = 1
-MODEL_FILE = "model.json"
-WEIGHTS_FILE = "model.safetensors"
-_KEYS = {
-    "format_version",
-    "discdiff",
-    "model",
-    "lengths",
-    "max_length",
-    "label_names",
-    "parameters",
-    "sampling",
-    "sha256",
-}
 
 
 @dataclass
@@ -102,16 +87,8 @@ def load_run(folder: str | Path) -> Run:
         CheckpointError: one sentence on what is missing, damaged, or of another version.
     """
     folder = Path(folder)
-    saved = _read_model_file(folder)
-    for file, expected in saved["sha256"].items():
-        if Path(file).name != file or not (folder / file).is_file():
-            raise CheckpointError(f"{folder / file}: missing; {MODEL_FILE} names it. Copy the whole run folder.")
-        if sha256(folder / file) != expected:
-            raise CheckpointError(
-                f"{folder / file}: damaged (its sha256 is not the one in {MODEL_FILE}). Copy it again."
-            )
-    if WEIGHTS_FILE not in saved["sha256"]:
-        raise CheckpointError(f"{folder / MODEL_FILE}: names no {WEIGHTS_FILE}")
+    saved = read_manifest(folder)
+    check_files(folder, saved)
     try:
         model = build(saved["model"], Diffusion)
         lengths = LengthModel.from_json(saved["lengths"])
@@ -125,38 +102,6 @@ def load_run(folder: str | Path) -> Run:
             f"{folder}: the domain has {domain.vocab_size} tokens, the model {content}; the files are of different runs"
         )
     return Run(model.eval(), domain, lengths, saved["max_length"], saved["label_names"], saved["sampling"])
-
-
-def _read_model_file(folder: Path) -> dict[str, Any]:
-    path = folder / MODEL_FILE
-    if not folder.is_dir():
-        what = "a file, not a run folder" if folder.exists() else "no such run folder"
-        raise CheckpointError(f"{folder}: {what}. Give the folder that `discdiff train` wrote.")
-    if not path.is_file():
-        unfinished = (folder / "checkpoints").is_dir()
-        remedy = "Give the folder that `discdiff train` wrote."
-        if unfinished:
-            remedy = "Training was cut short: go on with `discdiff train … --resume`."
-        raise CheckpointError(f"{folder}: has no {MODEL_FILE}. {remedy}")
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged: not JSON ({error})") from error
-    saved: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
-    version = saved.get("format_version")
-    if not isinstance(version, int):
-        raise CheckpointError(f"{path}: damaged: no format_version")
-    if version != FORMAT_VERSION:
-        newer = f" discdiff {saved.get('discdiff')} wrote it; update discdiff." if version > FORMAT_VERSION else ""
-        raise CheckpointError(f"{path}: format version {version}, this discdiff reads {FORMAT_VERSION}.{newer}")
-    if set(saved) != _KEYS:
-        odd = sorted(set(saved) ^ _KEYS)
-        raise CheckpointError(f"{path}: damaged: keys missing or unknown: {', '.join(odd)}")
-    kinds: dict[str, Any] = {"sha256": dict, "lengths": dict, "sampling": dict, "max_length": int}
-    for key, kind in kinds.items():
-        if not isinstance(saved[key], kind):
-            raise CheckpointError(f"{path}: damaged: {key} is {saved[key]!r}")
-    return saved
 
 
 def _load_weights(model: Diffusion, path: Path) -> None:
@@ -179,12 +124,6 @@ def _load_weights(model: Diffusion, path: Path) -> None:
     model.load_state_dict(weights, assign=False)
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _sync(path: Path) -> None:
     """Force a file or folder onto the disk, where the system can."""
     with suppress(OSError):
@@ -195,4 +134,4 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-__all__ = ["FORMAT_VERSION", "MODEL_FILE", "WEIGHTS_FILE", "Run", "load_run", "save_run", "sha256"]
+__all__ = ["Run", "load_run", "save_run"]

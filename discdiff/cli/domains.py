@@ -32,6 +32,16 @@ EXAMPLES = {
     "text": ("txt, jsonl, CSV, TSV, Parquet", "running is [MASK] for your [MASK:3] (3 tokens)"),
     "tokens": ("npy, CSV, TSV, Parquet, text", "[5, 3, ?, ?{4}, 1|2|7]"),
 }
+STARTS = {
+    "dna": ("TATAAT", "TATAAT N{%d}"),
+    "protein": ("MC", "M-x(%d)-C"),
+    "smiles": ("CO", "C{%d}O"),
+    "text": ("the", "the[MASK:%d]"),
+    "tokens": ("0", "[0, ?{%d}]"),
+}
+"""Symbols that stay, and a template of them with one gap, which fits any length: for examples of a run's own."""
+HELD_OUT = {"dna": "held_out.fasta", "protein": "held_out.fasta", "smiles": "held_out.smi"}
+"""What a file may be called; elsewhere text."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
     asked, how = options.rules(arguments), options.sampling(arguments)  # before the model is loaded
+    options.check_asked(arguments.run_folder, asked, template=arguments.template)
     pipeline = options.load(arguments)
     samples = pipeline.infill(
         arguments.template,

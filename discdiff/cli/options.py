@@ -7,6 +7,8 @@ import difflib
 import inspect
 import re
 import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,8 +226,43 @@ def read(pipeline: Pipeline, path: Path, arguments: argparse.Namespace) -> Seque
     return dataset
 
 
+def check_asked(
+    folder: Path, asked: Mapping[str, list[str]], *, template: str | None = None, length: int | None = None
+) -> None:
+    """Refuse a template or rules that the run's domain cannot read, before weights are read and moved to a device.
+
+    All is read once more with the model, which costs little; what conflicts, or is too long, shows there.
+
+    Raises:
+        CheckpointError: no run folder, or a damaged one.
+        TemplateError: the template cannot be read.
+        ConfigError: no such rule.
+        DiscdiffError: a value of a rule cannot be read.
+    """
+    from discdiff.manifest import WEIGHTS_FILE, check_files, read_manifest
+
+    manifest = read_manifest(folder)  # needs no torch, which the rest does
+    if template is None and not asked:
+        return
+    check_files(folder, manifest, unread=[WEIGHTS_FILE])
+
+    from discdiff.domain import Domain
+    from discdiff.rules import Span, languages
+
+    domain, longest = Domain.load(folder), manifest["max_length"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told with the model
+        known = length if template is None else domain.template(template).length
+        if known is None or known <= longest:
+            languages(domain.rules, asked, Span(known or 1, known or longest), domain=domain.name)
+
+
 def load(arguments: argparse.Namespace) -> Pipeline:
     """The pipeline of a run folder, on the device that was asked for."""
+    from discdiff.manifest import read_manifest
+
+    read_manifest(arguments.run_folder)  # a wrong path is told before torch is imported
+
     from discdiff.pipeline import Pipeline
 
     return Pipeline.load(arguments.run_folder, device=arguments.device)

@@ -32,16 +32,18 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer left uninitialised: torch's own initialisation draws from the global generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    """A linear layer left uninitialised: torch's own initialisation draws from the global generator.
+
+    `skip_init` would ask the meta device what to allocate, for which torch imports sympy: seconds at every load.
+    """
+    layer: nn.Linear = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    for name, parameter in list(layer.named_parameters()):
+        setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
     return layer
 
 
 def embedding(rows: int, dim: int) -> nn.Embedding:
-    """A look-up table left uninitialised, for the same reason.
-
-    `skip_init` would draw for it on the meta device, for which torch imports its compiler: seconds at every load.
-    """
+    """A look-up table left uninitialised, for the same reason; torch's own would draw on the meta device too."""
     table: nn.Embedding = nn.Embedding(rows, dim, _weight=torch.empty(rows, dim))
     return table
 

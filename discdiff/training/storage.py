@@ -17,8 +17,9 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.description import describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError
+from discdiff.manifest import MODEL_FILE
 from discdiff.model import Diffusion
-from discdiff.run_folder import MODEL_FILE, Run, save_run
+from discdiff.run_folder import Run, save_run
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

@@ -15,7 +15,7 @@ from discdiff.cli import main
 from discdiff.pipeline import Pipeline
 from tests.cli.conftest import Discdiff, Workshop
 
-COMMANDS = ["train", "sample", "infill", "score", "evaluate", "domains"]
+COMMANDS = ["train", "sample", "infill", "score", "evaluate", "show", "domains"]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,10 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "domains"]
         (["evaluate", "RUN"], "required: --reference"),
         (["evaluate", "RUN", "--reference", "one.fasta", "--sampler", "ordered", "--steps", "2"], "Leave steps out"),
         (["smaple", "RUN"], "invalid choice: 'smaple'"),
+        (["show", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
+        (["show", "a_file"], "a_file: a file, not a run folder"),
+        (["show", "."], "has no model.json"),
+        (["show", "RUN", "-o", "no/such/folder.txt"], "the folder no/such does not exist"),
         (["domains", "dna", "more"], "unknown argument more"),
     ],
 )
