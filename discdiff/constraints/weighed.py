@@ -133,7 +133,9 @@ class Weighed(Constraint):
     def foresee(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence) -> None:
         """As `settle`, of steps that have been accounted for as a whole: only what lies ahead is worked out."""
         if len(rows):
-            self.log_ahead[rows.cpu()] = self._look(prediction, tokens, rows, evidence)
+            total = self._look(prediction, tokens, rows, evidence)
+            # A guess that says "never" would take away runs that may go on.
+            self.log_ahead[rows.cpu()] = torch.where(torch.isneginf(total), 0.0, total)
 
     def redraw(
         self, prediction: Prediction, where: Positions, u: Tensor, tokens: Tensor, *, tilt: Tensor | None = None
@@ -180,7 +182,8 @@ class Weighed(Constraint):
         whole = torch.zeros(len(prediction.tokens), dtype=torch.float64, device=rows.device)
         log_p = prediction.log_denoiser(tilt.where).double() + tilt.values.double()
         whole.index_add_(0, tilt.where[0], log_p.logsumexp(-1))
-        return filtered.log_total() - whole[rows]
+        total = filtered.log_total()
+        return torch.where(torch.isneginf(total), total, total - whole[rows])  # −∞ − (−∞) is no number
 
 
 __all__ = ["Weighed"]
