@@ -13,9 +13,11 @@ from discdiff.languages import compile_expression, count, regex
 from discdiff.model import Diffusion
 from discdiff.networks.exact import Exact
 from discdiff.samplers import Ancestral, Euler, GridSampler, PredictorCorrector, RungeKutta2, Trapezoidal
-from tests.cases import SPARSE, build
+from tests.cases import SPARSE, automaton, build
 from tests.laws import clean_part, grid_law
-from tests.toys import Array, Integers, Toy, counts_of, dense
+from tests.toys import Array, Integers, Toy, counts_of, dense, repeat
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no particle has any weight")
 
 WORDS = {4: (16, 14, 18, 3, 5, 25, 2), 5: (22, 15, 12, 10, 8, 14, 25)}
 """Of the 27 sequences of three tokens, by the seed of a table."""
@@ -117,3 +119,17 @@ def test_a_population_without_weight_has_size_zero_through_final_sweeps() -> Non
         )  # fmt: skip
     assert out.effective is not None
     assert out.effective.tolist() == [0.0] * 3
+
+
+def test_moves_among_what_never_occurs_have_weights_that_are_numbers() -> None:
+    """aaa, bbb or ccc: two positions revealed in one step mostly differ, and then no token fits the others."""
+    model = build("absorbing", "conditional", toy=repeat(3, 3))
+    sampler = PredictorCorrector(Ancestral(), sweeps=1, final_sweeps=0)
+    out = dd.sample(
+        model, 5000, length=3, steps=4, sampler=sampler, constraint=automaton(3, 3), particles=8,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert out.log_weights is not None
+    assert out.effective is not None
+    assert not bool(torch.isnan(out.log_weights).any() | torch.isnan(out.effective).any())
+    assert float(out.log_weights.max()) <= 0
