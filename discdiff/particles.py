@@ -86,9 +86,10 @@ class Population:
         # What lies ahead counts, though Z[p(·|x_s)] is known with the next call only: Z[p̃] stands for it till then.
         log_ahead = torch.zeros_like(self.potential) if last else self.weighed.log_ahead
         log_w = (self.weighed.log_weights + log_ahead).view(-1, self.size)
-        size = effective_size(log_w)
-        self.effective = torch.minimum(self.effective, size)
-        poor = (size > 0) & (size < RESAMPLE_BELOW * self.size) & going.view(-1, self.size).any(-1).cpu()
+        size, alive = effective_size(log_w), going.view(-1, self.size).any(-1).cpu()
+        # What is done counts once, at the end: how long others go on must not matter to it.
+        self.effective = torch.where(alive | last, torch.minimum(self.effective, size), self.effective)
+        poor = (size > 0) & (size < RESAMPLE_BELOW * self.size) & alive
         if last or not bool(poor.any()):
             return state
         u = uniform((len(state.tokens),), generator=state.generator, purpose="resample", dtype=torch.float64).cpu()
@@ -102,7 +103,7 @@ class Population:
         self.weighed.log_ahead = ahead_of.reshape(-1)
         self.potential = self.potential[rows.reshape(-1)]
         moved = state.index(rows.reshape(-1).to(state.tokens.device))
-        return replace(moved, generator=state.generator)  # randomness stays with the place
+        return replace(moved, generator=state.generator, calls=state.calls)  # these stay with the place
 
     def _reward(self, reward: Reward, state: State, ahead: Ahead | None, *, last: bool) -> None:
         """Replace the last potential by that of a clean sequence drawn ahead; at the end, of the sample itself."""

@@ -66,8 +66,9 @@ def sample(
     Returns:
         Sequences without masks, with `calls`: the network evaluations of each row; with particles also `effective`,
         the smallest effective size of the row's population, and `log_weights`, an estimate of the log probability that
-        a free run of the sampler is accepted, its exponential unbiased: of log p0(accepted) for exact samplers. A
-        population in which no particle has any weight gives a draw as with one particle, log weight −∞, and a warning.
+        a free run of the sampler is accepted, its exponential unbiased (under Gibbs sweeps as far as the predictor is
+        exact): of log p0(accepted) for exact samplers. A population in which no particle has any weight gives a draw as
+        with one particle, log weight −∞, and a warning.
 
     Raises:
         IncompatibleError: lengths, labels, constraint, sampler and model do not fit together; `top_k` or `top_p` is

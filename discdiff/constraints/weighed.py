@@ -40,7 +40,9 @@ class Weighed(Constraint):
     drawn in proportion to p r, r its rate, and y to P_σ[y, x0] Q[x, y], have Z[p r] and Z[p r(→ y)] in the place of the
     two, and who jumps by steered rates counts by itself (`account`). A Gibbs move, which leaves the plain law as it is,
     is to leave that law times Z[p(· | x)] as it is: from x to x' it weighs Z[p̃(x)] / Z[p̃(x')], both by what the
-    network says with the position masked.
+    network says with the position masked. So it is right where the steps before have that law; where they err, so do
+    the weights. Those of each move's own probabilities would not do: steered moves do not leave what is accepted and
+    come back, as plain ones may.
 
     The product over a run weighs it towards the plain law given acceptance; its mean is the probability of acceptance.
     Where the model is guided and the process absorbing, each token revealed also counts what its guided law summed to
@@ -133,7 +135,9 @@ class Weighed(Constraint):
     def foresee(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence) -> None:
         """As `settle`, of steps that have been accounted for as a whole: only what lies ahead is worked out."""
         if len(rows):
-            self.log_ahead[rows.cpu()] = self._look(prediction, tokens, rows, evidence)
+            total = self._look(prediction, tokens, rows, evidence)
+            # A guess that says "never" would take away runs that may go on.
+            self.log_ahead[rows.cpu()] = torch.where(torch.isneginf(total), 0.0, total)
 
     def redraw(
         self, prediction: Prediction, where: Positions, u: Tensor, tokens: Tensor, *, tilt: Tensor | None = None
@@ -145,8 +149,10 @@ class Weighed(Constraint):
         rows = where[0][others[where[0]].any(-1)]  # there is one position a row
         if len(rows):  # elsewhere all else is settled: what is accepted is drawn by the law itself
             both = (tokens, tokens.index_put(where, found))
+            whole = self.constraint.log_total(prediction, rows).cpu()  # before the filter of `prediction` goes
             before, after = (self._look(prediction, shown, rows, None) for shown in both)
-            self._divide(rows, torch.where(torch.isneginf(before), torch.inf, after - before))
+            # What the others rule out, before the move or after any, the plain law does not hold.
+            self._divide(rows, torch.where(torch.isneginf(before) | torch.isneginf(whole), torch.inf, after - before))
             self.log_ahead[rows.cpu()] = after
         return found
 
@@ -180,7 +186,8 @@ class Weighed(Constraint):
         whole = torch.zeros(len(prediction.tokens), dtype=torch.float64, device=rows.device)
         log_p = prediction.log_denoiser(tilt.where).double() + tilt.values.double()
         whole.index_add_(0, tilt.where[0], log_p.logsumexp(-1))
-        return filtered.log_total() - whole[rows]
+        total = filtered.log_total()
+        return torch.where(torch.isneginf(total), total, total - whole[rows])  # −∞ − (−∞) is no number
 
 
 __all__ = ["Weighed"]

@@ -264,10 +264,16 @@ def check_steps(steps: int | None) -> int:
     return count
 
 
+def any_prediction(model: Model) -> Prediction:
+    """A prediction of the kind that a model makes, of one token without a label; no network runs."""
+    tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    unlabelled = Context(labels=torch.full((1,), -1, dtype=torch.int64, device=model.device))
+    return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device), unlabelled)
+
+
 def has_denoiser(model: Model) -> bool:
     """Whether a model's predictions can be read as a denoiser at any noise."""
-    tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-    return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).has_denoiser
+    return any_prediction(model).has_denoiser
 
 
 class EventSampler(Sampler):

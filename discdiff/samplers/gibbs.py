@@ -10,7 +10,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.randomness import categorical
-from discdiff.samplers.base import Level, Sampler, State
+from discdiff.samplers.base import Level, Sampler, State, any_prediction
 from discdiff.samplers.predictor_corrector import Corrector
 
 
@@ -96,8 +96,7 @@ class Gibbs(Corrector):
 
 def says_left_out(model: Model) -> bool:
     """Whether a model's predictions are scores or leave-one-out laws."""
-    tokens = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-    return model.predict(tokens, torch.ones(1, 1, dtype=model.dtype, device=model.device)).leaves_out
+    return any_prediction(model).leaves_out
 
 
 def _candidates(model: Model, state: State) -> Tensor:

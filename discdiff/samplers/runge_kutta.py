@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints.base import Constraint
+from discdiff.errors import IncompatibleError
 from discdiff.model import Model
-from discdiff.prediction import Positions, Prediction, positions_of
-from discdiff.randomness import categorical, check_draws, fork
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction, positions_of
+from discdiff.randomness import categorical, fork
 from discdiff.samplers.base import Level, State
 from discdiff.samplers.grid import Grid
 from discdiff.samplers.rates import DEFENCE, RateSampler, jump_evidence, jump_law
@@ -46,6 +47,17 @@ class RungeKutta2(RateSampler):
         super().__init__(grid)
         self.theta = check_theta(type(self).__name__, theta)
 
+    def check(self, model: Model, constraint: Constraint) -> None:
+        super().check(model, constraint)
+        # Each position leaps by itself: two that are left for good may together be what is not accepted.
+        if constraint.restricts_draws and not (model.process.reveals_noise or model.process.irreducible):
+            raise IncompatibleError(
+                "RungeKutta2 sampler under a constraint",
+                got=f"{type(model.process).__name__} with states that cannot be entered again",
+                expected="a process whose tokens could have come from any other",
+                remedy="Use Trapezoidal or Ancestral with this process.",
+            )
+
     def intervals(self, steps: int) -> int:
         return (steps + 1) // 2
 
@@ -66,9 +78,7 @@ class RungeKutta2(RateSampler):
         again = replace(state, generator=fork(state.generator, "second leap"))
         where = positions_of(state.movable & process.active(state.tokens))
         if process.reveals_noise:
-            tokens = self._second_draws(first, second, constraint, again, level, where)
-            done = again.moved(where, tokens, first)
-            constraint.settle(first, done.tokens)
+            done = self._second_draws(first, second, constraint, again, level, where)
         else:
             done = self._second_jumps(first, second, constraint, again, level, where)
         return replace(done, generator=state.generator, calls=done.calls + second.calls)
@@ -89,19 +99,20 @@ class RungeKutta2(RateSampler):
         state: State,
         level: TwoLeaps,
         where: Positions,
-    ) -> Tensor:
-        """Tokens after the second leap of masks, int64 `[N]`: who jumps, and x0 under the constraint."""
+    ) -> State:
+        """The second leap of masks: who jumps, and x0 under the constraint."""
         law = constraint.aside
         logs = law.log_marginals(first, where), law.log_marginals(second, where)
         expected = first.process.content(self._expected(first, second, level, where, logs))
         jumping = ~(state.uniform("who")[where] >= self.chance(expected.sum(-1)))
-        chosen = expected[jumping]
-        # The expected jumps are truncated already: the draw is of the whole law, so that none is divided by nothing.
-        whole, there = constraint.untruncated, (where[0][jumping], where[1][jumping])
-        tilt = torch.where(chosen == 0, -torch.inf, chosen.log() - whole.aside.log_marginals(first, there))
-        drawn = whole.draw(first, there, state.uniform("token"), tilt=tilt)
-        check_draws((drawn, first.process.vocab_size))  # a failed one would pass for the mask
-        return state.tokens[where].masked_scatter(jumping, drawn)
+        there = (where[0][jumping], where[1][jumping])
+        # Those who jump do so in proportion to what is expected, whether or not the first place gives it any mass. That
+        # is truncated already: the draw is of the whole law, so that none is divided by nothing.
+        said = replaced(first, there, expected[jumping].log())
+        drawn = constraint.untruncated.draw(said, there, state.uniform("token"))
+        done = state.moved(there, drawn, first, x0=drawn)
+        constraint.settle(said, done.tokens)
+        return done
 
     def _second_jumps(
         self,
@@ -130,7 +141,8 @@ class RungeKutta2(RateSampler):
             jumped = tokens != x
             there, noise = (where[0][jumped], where[1][jumped]), first.sigma[where][jumped]
             evidence = partial(jump_evidence, first.process, there, x[jumped], tokens[jumped], noise)
-            constraint.foresee(first, done.tokens, there[0].unique(), evidence)
+            if first.has_denoiser:  # else nothing is restricted
+                constraint.foresee(first, done.tokens, there[0].unique(), evidence)
         return done
 
     def second_kernel(
@@ -167,3 +179,16 @@ class RungeKutta2(RateSampler):
         jumps = (now * rates(first, p) + then * rates(second, q)).clamp(min=0)
         # A jump of the middle's token back to x is no jump from x.
         return jumps.scatter(-1, first.tokens[where][:, None], 0.0)
+
+
+def replaced(prediction: Prediction, where: Positions, log_p: Tensor) -> Prediction:
+    """A prediction that says `log_p` `[N, V]`, not normalised, at N positions, and what it said at others."""
+    slot = torch.full(prediction.tokens.shape, -1, dtype=torch.int64, device=log_p.device)
+    slot[where] = torch.arange(len(log_p), device=log_p.device)
+
+    def said(at: Positions | None) -> Tensor:
+        found, mine = prediction.log_denoiser(at), slot if at is None else slot[at]
+        return found.masked_scatter((mine >= 0)[..., None], log_p[mine[mine >= 0]].to(found.dtype))
+
+    place = (prediction.process, prediction.tokens, prediction.sigma, prediction.frozen)
+    return DenoiserPrediction(*place, log_p=said, calls=lambda: prediction.calls)

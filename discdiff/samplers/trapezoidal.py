@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from discdiff.randomness import categorical, fork
 from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Level, Sampler, State
 from discdiff.samplers.grid import Grid
+from discdiff.samplers.rates import DEFENCE
 from discdiff.schedules import Schedule
 
 
@@ -66,7 +68,19 @@ class Trapezoidal(Ancestral):
         second = model.predict(middle.tokens, level.second.noise(state, model.dtype)[0], state.context())
         # The combined prediction counts the calls of both.
         start = replace(middle, calls=state.calls, generator=fork(state.generator, "second leap"))
-        done = self._leap(self.combine(first, second), constraint, start, level.second)
+        plain = self.combine(first, second)
+        if not (constraint.weighs and plain.has_denoiser):
+            return replace(self._leap(plain, constraint, start, level.second), generator=state.generator)
+        # What the second leap cuts a later step may draw: the plain sampler goes where nothing else is accepted, too.
+        defended = mixture(plain, second, DEFENCE)
+        done = self._leap(defended, constraint, start, level.second)
+        moved = start.movable & plain.process.active(start.tokens)
+        if plain.process.reveals_noise:  # who is revealed does not depend on what is said
+            moved &= done.tokens != start.tokens
+        where, sigma_next = positions_of(moved), level.second.noise(start, plain.sigma.dtype)[1]
+        laws = (said.posterior(sigma_next, where).double() for said in (plain, defended))
+        chances = (law.gather(-1, done.tokens[where][:, None])[:, 0].log() for law in laws)
+        constraint.account(where[0], torch.sub(*chances))
         return replace(done, generator=state.generator)
 
     def combine(self, first: Prediction, second: Prediction) -> Prediction:
@@ -106,6 +120,17 @@ class Trapezoidal(Ancestral):
         where = positions_of(state.movable)
         weights = self.kernel(prediction, level, sigma_next, where)
         return state.moved(where, categorical(weights, state.uniform("move")[where]), prediction)
+
+
+def mixture(one: Prediction, other: Prediction, share: float) -> Prediction:
+    """(1 − share) p + share p′ of two predictions at the same tokens; the calls are those of `one`."""
+
+    def log_p(where: Positions | None) -> Tensor:
+        first, second = one.log_denoiser(where), other.log_denoiser(where)
+        return torch.logaddexp(first + math.log1p(-share), second + math.log(share))
+
+    place = (one.process, one.tokens, one.sigma, one.frozen)
+    return DenoiserPrediction(*place, log_p=log_p, calls=lambda: one.calls)
 
 
 def refuse_masses(sampler: Sampler, constraint: Constraint, prediction: Prediction) -> None:

@@ -12,9 +12,13 @@ import discdiff as dd
 from discdiff.constraints import Allowed, Automaton, Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.languages import compile_expression, regex
+from discdiff.model import Diffusion
+from discdiff.networks import Context
+from discdiff.networks.exact import Exact
 from discdiff.particles import effective_size, systematic
 from tests.cases import build
-from tests.toys import DENSE, Array
+from tests.toy_networks import ByLength, Tabulated
+from tests.toys import DENSE, Array, dense
 
 V, L = DENSE.vocab_size, DENSE.length
 LANGUAGE = compile_expression(regex("(ab|c)+a?b*", "abc"), V)
@@ -131,6 +135,49 @@ def test_keys_make_a_sample_independent_of_the_batch() -> None:
 
     whole = drawn(list(range(12)))
     assert (drawn([7, 3]) == whole[[7, 3]]).all()
+
+
+def test_the_effective_size_does_not_depend_on_how_long_others_go_on() -> None:
+    """A reward of every second step does not see the last step of a short row: what is done counts at the end."""
+    toys = {length: dense(3, length, seed=length) for length in (2, 4)}
+    network = ByLength({length: Exact(torch.from_numpy(toy.joint), 4) for length, toy in toys.items()})
+    model = Diffusion(network, dd.Absorbing(3), dd.LogLinear(), dd.Conditional())
+
+    def ones(rows: dd.Sequences) -> torch.Tensor:
+        return ((rows.tokens == 1) & (torch.arange(rows.tokens.shape[1]) < rows.lengths[:, None])).sum(-1).double()
+
+    def effective(lengths: list[int]) -> torch.Tensor:
+        out = dd.sample(
+            model, len(lengths), lengths=torch.tensor(lengths), sampler=SAMPLERS["ordered"], particles=4,
+            constraint=Automaton(dd.languages.contains([[{2}]], 3)), reward=dd.Reward(ones, 2.0, every=2),
+            generator=dd.Keys(0, torch.arange(len(lengths))),
+        )  # fmt: skip
+        assert out.effective is not None
+        return out.effective[:40]
+
+    torch.testing.assert_close(effective([2] * 40 + [4]), effective([2] * 40))
+
+
+def test_network_evaluations_are_counted_where_they_were_made() -> None:
+    """A step that reveals nothing takes none, so that particles differ: those of one that goes are not forgotten."""
+
+    class Counted(Tabulated):
+        count = 0
+
+        def hidden(self, tokens: torch.Tensor, sigma: torch.Tensor | None, context: Context) -> torch.Tensor:
+            Counted.count += len(tokens)
+            return super().hidden(tokens, sigma, context)
+
+    toy = dense(3, 5)
+    model = build(
+        "absorbing", "conditional", toy=toy, network=lambda t, n: Counted(Exact(torch.from_numpy(t.joint), n), 5)
+    )
+    out = dd.sample(
+        model, 200, length=5, sampler=dd.samplers.Ancestral(), steps=6, particles=8,
+        constraint=Automaton(dd.languages.count([2], 4, None, 3)), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert out.calls is not None
+    assert int(out.calls.sum()) == Counted.count
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from discdiff.networks import Context, Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Parameterization
 from discdiff.processes import Absorbing, Process
-from discdiff.samplers import Ancestral, FirstHitting, Ordered
+from discdiff.samplers import Ancestral, Euler, FirstHitting, Ordered, Uniformization
 from discdiff.sequences import Sequences
 from tests.cases import build
 from tests.oracles.test_o17_particles import chi_square
@@ -108,6 +108,17 @@ def test_temperature_of_the_sequence() -> None:
     model = Temperature(build("absorbing", "conditional"), 0.6)
     assert chi_square(drawn(model), target) > 6
     assert chi_square(drawn(model, particles=32, count=COUNT // 2), target) < 3.7
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), Uniformization()])
+def test_labels_under_a_constraint(sampler: dd.samplers.Sampler) -> None:
+    """What a sampler asks a model before it runs, it asks without a row's labels."""
+    language = compile_expression(regex("(ab|c)+a?b*", "abc"), V)
+    out = dd.sample(
+        Labels(two_classes(), 2.0), 200, length=L, sampler=sampler, steps=4 if sampler.takes_steps else None,
+        labels=LABELS[:200], constraint=Automaton(language), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert all(language.accepts(row) for row in out.tokens.tolist())
 
 
 def ones(sequences: Sequences) -> Tensor:
