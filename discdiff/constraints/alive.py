@@ -20,6 +20,9 @@ SHARE = 200
 """A move found by walking costs about as much as so many of a pass over all moves and rows; a walk that would be the
 dearer one is given up."""
 
+MOSTLY = 0.65
+"""The share of positions that must be decided: of fewer, walks are mostly given up, and what they cost is lost."""
+
 SMALL = 1 << 18
 """Moves times rows of the largest position below which nothing is gained."""
 
@@ -115,6 +118,9 @@ def _walk(trellis: Trellis, weights: Tensor) -> tuple[list[Pairs], list[Layer]] 
     walked = 0
     positive = weights > 0
     decided, chosen = positive.sum(1) == 1, positive.int().argmax(1)
+    used = torch.arange(len(weights), device=weights.device)[:, None] < trellis.lengths
+    if float((decided & used).sum()) < MOSTLY * float(used.sum()):
+        return None
     every = torch.arange(rows, device=weights.device)
     pairs, layers = [Pairs(every, torch.zeros_like(every))], []
     for i in range(trellis.longest):

@@ -40,6 +40,7 @@ def partly_decided(rows: int, share: float, classes: int, seed: int) -> Tensor:
 def walk_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alive, "SMALL", 0)
     monkeypatch.setattr(alive, "SHARE", 0)
+    monkeypatch.setattr(alive, "MOSTLY", 0)
 
 
 def check(tables: Trellis, weights: Tensor) -> None:
