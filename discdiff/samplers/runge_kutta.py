@@ -106,10 +106,17 @@ class RungeKutta2(RateSampler):
         expected = first.process.content(self._expected(first, second, level, where, logs))
         jumping = ~(state.uniform("who")[where] >= self.chance(expected.sum(-1)))
         there = (where[0][jumping], where[1][jumping])
-        # Those who jump do so in proportion to what is expected, whether or not the first place gives it any mass. That
-        # is truncated already: the draw is of the whole law, so that none is divided by nothing.
-        said = replaced(first, there, expected[jumping].log())
-        drawn = constraint.untruncated.draw(said, there, state.uniform("token"))
+        # The expected jumps are truncated already: the draw is of the whole law, so that none is divided by nothing.
+        whole, wanted = constraint.untruncated, expected[jumping].log()
+        known = whole.aside.log_marginals(first, there)
+        # What the middle calls possible and the start does not has no mass to be tilted: it is given its own.
+        new = torch.isneginf(known) & ~torch.isneginf(wanted)
+        said = first
+        if bool(new.any()):
+            said = replaced(first, there, torch.where(new, wanted, first.log_denoiser(there)))
+            known = torch.where(new, wanted, known)
+        tilt = torch.where(torch.isneginf(wanted), wanted, wanted - known)
+        drawn = whole.draw(said, there, state.uniform("token"), tilt=tilt)
         done = state.moved(there, drawn, first, x0=drawn)
         constraint.settle(said, done.tokens)
         return done

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import discdiff as dd
-from discdiff.constraints import Automaton, Clamp
+from discdiff.constraints import Automaton, Checked, Clamp
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.languages import compile_expression, count, regex
 from discdiff.model import Diffusion
 from discdiff.networks.exact import Exact
 from discdiff.samplers import Ancestral, Euler, GridSampler, PredictorCorrector, RungeKutta2, Trapezoidal
-from tests.cases import SPARSE, automaton, build
+from tests.cases import SPARSE, automaton, build, ends_alike
 from tests.laws import clean_part, grid_law
 from tests.toys import Array, Integers, Toy, counts_of, dense, repeat
 
@@ -133,3 +133,12 @@ def test_moves_among_what_never_occurs_have_weights_that_are_numbers() -> None:
     assert out.effective is not None
     assert not bool(torch.isnan(out.log_weights).any() | torch.isnan(out.effective).any())
     assert float(out.log_weights.max()) <= 0
+
+
+def test_a_second_leap_under_a_check_is_drawn_more_freely_where_it_must() -> None:
+    """The likeliest tokens that a leap expects may pass no check: then what the start of the step says counts."""
+    out = dd.sample(
+        build("absorbing", "conditional"), 2000, length=3, sampler=RungeKutta2(0.3), steps=7, top_k=1,
+        constraint=Checked(ends_alike, tries=3, first=512), generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert bool(ends_alike(out).all())
