@@ -98,7 +98,8 @@ class Weighed(Constraint):
             return self.constraint.draw(prediction, where, u, tilt=tilt)
         self._rows, at = rows, rows.cpu()
         if tilt is None or tilt.shape[-1] == 1:
-            total, drawn = self.constraint.log_total(prediction, rows), None
+            drawn = self.constraint.draw(prediction, where, u, tilt=tilt)  # first: it keeps what it reads
+            total = self.constraint.log_total(prediction, rows)
         else:
             total, drawn = self._tilted(prediction, Tilt(where, tilt), rows, u)
         self.log_weights[at] += total.cpu()
@@ -107,7 +108,7 @@ class Weighed(Constraint):
             self._warn_of_guidance(prediction)
         elif (mass := prediction.log_mass(where)) is not None:
             self.log_weights.index_add_(0, where[0].cpu(), mass.double().cpu())
-        return self.constraint.draw(prediction, where, u, tilt=tilt) if drawn is None else drawn
+        return drawn
 
     def _warn_of_guidance(self, prediction: Prediction) -> None:
         """Once a run: what guided laws sum to is not counted off the absorbing process."""
@@ -162,11 +163,13 @@ class Weighed(Constraint):
         # A particle without weight stays without: −∞ − (−∞) is no number.
         self.log_weights[at] = torch.where(torch.isneginf(before), before, before - log_total)
 
-    def _tilted(self, prediction: Prediction, tilt: Tilt, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
-        """log Z[p r], each p_i r_i normalised, and a draw; none where a row is left nothing that is accepted."""
+    def _tilted(self, prediction: Prediction, tilt: Tilt, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """log Z[p r], each p_i r_i normalised, and a draw; without the tilt in rows where that is left nothing."""
         filtered = self.constraint.filter(prediction, tilt, rows)
         total = self._normalised(filtered, prediction, tilt, rows)
-        return total, None if bool(torch.isneginf(total).any()) else filtered.draw(tilt.where, u)
+        if bool(torch.isneginf(total).any()):
+            return total, self.constraint.draw(prediction, tilt.where, u, tilt=tilt.values)
+        return total, filtered.draw(tilt.where, u)
 
     def _look(self, prediction: Prediction, tokens: Tensor, rows: Tensor, evidence: Evidence | None) -> Tensor:
         """log Z[p̃] of the rows once `tokens` are there, float64 `[R]` on the CPU; p̃ is kept for guesses."""
