@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,10 @@ def main() -> None:
         seconds: dict[str, list[float]] = {"all": [], "alive": [], "chosen": []}
         moves = 0
         for _ in range(arguments.turns):
-            seconds["all"].append(timed(lambda: tables.all_ways(weights))[0])  # noqa: B023
-            seconds["chosen"].append(timed(lambda: tables.ways(weights))[0])  # noqa: B023
+            seconds["all"].append(timed(partial(tables.all_ways, weights))[0])
+            seconds["chosen"].append(timed(partial(tables.ways, weights))[0])
             if taken:
-                spent, found = timed(lambda: alive_ways(tables, weights, tiny))  # noqa: B023
+                spent, found = timed(partial(alive_ways, tables, weights, tiny))
                 seconds["alive"].append(spent)
                 moves = sum(len(layer.rows) for layer in found.layers)
         every = len(rows) * sum(each.total for each in tables.moves[:width])

@@ -59,7 +59,7 @@ class RateSampler(GridSampler):
 
 
 DEFENCE = 0.1
-"""The plain sampler's share of who jumps where runs are weighed, so that nothing that it may do is impossible.
+"""The plain sampler's share in steered choices where runs are weighed, so that nothing that it may do is impossible.
 
 A defensive mixture (Hesterberg 1995)."""
 
