@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from discdiff.networks.linear_head import LinearHead
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
 
@@ -66,6 +67,10 @@ class Network(nn.Module, ABC):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Weights `[out, in]` that map hidden states to hidden states: what an optimiser of matrices may take."""
         return []
+
+    def linear_head(self) -> LinearHead | None:
+        """The head's weights where it is a plain linear map, so that losses need not hold its logits; else None."""
+        return None
 
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
