@@ -42,13 +42,14 @@ class Shape:
         return self.batch * (self.length if self.mean_length is None else self.mean_length)
 
 
-#: S1: a large vocabulary. S2: a small one. S3: molecules of differing lengths (ZINC250k). G1: language. G2: text8.
+#: S1: a large vocabulary. S2: a small one. S3: molecules of differing lengths (ZINC250k, at most 71 atom-level tokens).
+#: G1: language. G2: text8.
 SHAPES: dict[str, Shape] = {
     shape.name: shape
     for shape in (
         Shape("S1", dim=256, depth=6, heads=8, length=128, batch=16, vocab=50_258),
         Shape("S2", dim=256, depth=6, heads=8, length=128, batch=32, vocab=64),
-        Shape("S3", dim=256, depth=6, heads=8, length=72, batch=128, vocab=64, mean_length=44.0),
+        Shape("S3", dim=256, depth=6, heads=8, length=72, batch=128, vocab=63, mean_length=38.3),
         Shape("G1", dim=768, depth=12, heads=12, length=1024, batch=32, vocab=50_258, dtype="bfloat16"),
         Shape("G2", dim=320, depth=8, heads=5, length=256, batch=512, vocab=28, dtype="bfloat16"),
     )
