@@ -17,6 +17,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import projection
 from benchmarks.costs import Work
 from benchmarks.devices import DEVICES, Device, here
@@ -28,11 +30,13 @@ PAGE = Path(__file__).parents[1] / "docs/speed.md"
 MARKS = ("<!-- tables: python -m benchmarks.limits --write -->", "<!-- end of tables -->")
 
 
-def records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file, the last one of each kind; none where there is no file."""
+def records(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """The lines of a file that say what is needed of a known config: the last one of each kind. No file has none."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     known = {}
     for record in map(json.loads, filter(None, lines)):
+        if record.get("config") not in SHAPES or not all(name in record for name in needed):
+            continue
         kind = (record["config"], record.get("contender"), record.get("dtype"), record.get("compiled"))
         known[(*kind, record.get("steps"), record.get("gpu"))] = record
     return sorted(known.values(), key=lambda record: (record["config"][:1] == "G", record["config"]))
@@ -74,10 +78,11 @@ def machine_of(folder: Path) -> Device:
 def training_table(found: Sequence[dict[str, Any]], machine: Device) -> list[str]:
     """Tokens/s beside the floor's, and the share of the matrix products' rate that useful FLOPs reach in each.
 
-    Useful are those of the floor: a head at every position and padding do not count.
+    Useful are those of the floor: a head at every position and padding do not count. Memory is above the weights and
+    their average: needed are gradients, moments and saved activations, as the network is written, without logits.
     """
     lines = [
-        "| config | step | real tokens/s | at the floor | of the floor | useful FLOP/s, of GEMM | at the floor |",
+        "| config | step | real tokens/s | at the floor | of the floor | useful, of GEMM | memory, needed |",
         "|---|---|---|---|---|---|---|",
     ]
     for record in found:
@@ -89,10 +94,18 @@ def training_table(found: Sequence[dict[str, Any]], machine: Device) -> list[str
         speeds = " | ".join(quantity(value).strip() for value in (speed, floor["tokens_per_second"]))
         lines.append(
             f"| {shape.name} | {_contender(record)} | {speeds} "
-            f"| **{100 * share:.0f} %** | {100 * share * floor['fraction_of_peak']:.0f} % "
-            f"| {100 * floor['fraction_of_peak']:.0f} % |"
+            f"| **{100 * share:.0f} %** | {100 * share * floor['fraction_of_peak']:.0f} %, "
+            f"{100 * floor['fraction_of_peak']:.0f} % | {_memory(record, floor['memory'])} |"
         )
     return lines + _missing({record["config"] for record in found}, 7)
+
+
+def _memory(record: dict[str, Any], parts: dict[str, float]) -> str:
+    """The measured peak and what no plain step does without."""
+    if record.get("peak_bytes_above_weights") is None:
+        return ""
+    needed = sum(parts[name] for name in ("gradients", "optimiser", "activations"))
+    return f"{quantity(middle(record['peak_bytes_above_weights']))}B, {quantity(needed)}B"
 
 
 def sampling_table(found: Sequence[dict[str, Any]], machine: Device) -> list[str]:
@@ -126,7 +139,8 @@ def _missing(measured: set[str], columns: int) -> list[str]:
 def page_tables(folder: Path) -> str:
     """All of the page's tables."""
     machine = machine_of(folder)
-    train, sample = (records(folder / name) for name in ("train.jsonl", "sample.jsonl"))
+    train = records(folder / "train.jsonl", "tokens_per_second")
+    sample = records(folder / "sample.jsonl", "seconds_per_sample", "steps")
     floors = []
     for shape in SHAPES.values():
         device = DEVICES["H200"] if shape.name.startswith("G") else machine
@@ -169,7 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--write", action="store_true", help="into the page")
     parser.add_argument("--measure", action="store_true", help="this machine, into machine.json")
+    parser.add_argument("--threads", type=int, help="of torch, for --measure")
     options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.measure:
         (options.results / "machine.json").write_text(json.dumps(asdict(here(seconds=2))) + "\n", encoding="utf-8")
     tables = page_tables(options.results)

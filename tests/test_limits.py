@@ -12,6 +12,7 @@ import pytest
 from benchmarks import breakdown, limits
 from benchmarks.costs import Work
 from benchmarks.devices import Device
+from benchmarks.footprint import saved
 from benchmarks.roofline import of_sampling, of_training
 from benchmarks.shapes import SHAPES, Shape
 
@@ -37,6 +38,7 @@ def test_a_measured_row_stands_beside_its_floor(tmp_path: Path) -> None:
         "dtype": "float32",
         "tokens_per_second": {"median": best / 2, "least": 0, "greatest": 9e9},
         "gemm_flops_per_second": {"median": 2e11},
+        "peak_bytes_above_weights": 2e9,
     }
     gpu = {"config": "G1", "contender": "discdiff", "real_tokens_per_second": 4e5, "gpu": "NVIDIA H200"}
     path = lines(tmp_path / "train.jsonl", {**record, "tokens_per_second": 1.0}, record, gpu)
@@ -44,7 +46,10 @@ def test_a_measured_row_stands_beside_its_floor(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["S1", "G1", "S2", "S3", "G2"]
     assert rows[0][4] == "**50 %**"
     assert rows[0][1] == "time-free, float32"
+    # 30.5 million parameters with gradient and moments, and the activations of 2,048 tokens
+    assert rows[0][6] == f"2 GB, {(12 * 30.5e6 + saved(Work(SHAPES['S1']))) / 1e6:.3g} MB"
     assert "NVIDIA H200" in rows[1][1]
+    assert rows[1][6] == ""
     assert 30 < float(rows[1][4].strip("* %")) < 60
     assert rows[2][1] == "not measured"
     assert rows[4][1] == "not measured (needs a GPU)"
@@ -71,7 +76,10 @@ def test_sampling_rows(tmp_path: Path) -> None:
 def test_no_records_no_rows(tmp_path: Path) -> None:
     tables = limits.page_tables(tmp_path)
     assert tables.count("not measured (needs a GPU)") == 4
-    assert limits.records(tmp_path / "train.jsonl") == []
+    path = tmp_path / "train.jsonl"
+    assert limits.records(path) == []
+    lines(path, {"config": "S9", "tokens_per_second": 1}, {"config": "S1"}, {"config": "S2", "tokens_per_second": 1})
+    assert [record["config"] for record in limits.records(path, "tokens_per_second")] == ["S2"]
 
 
 def test_only_what_is_between_the_marks_is_written() -> None:
