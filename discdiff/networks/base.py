@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from discdiff.networks.packing import Packing
+
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a network may see beside the tokens and the noise. Every field is optional and has a row axis.
+    """All that a network may see beside the tokens and the noise. Every field is optional; all but `packing` have a row
+    axis.
 
     Attributes:
         frozen: bool `[B, L]`: positions that are given, hence clean.
@@ -24,6 +27,8 @@ class Context:
         positions: int64 `[B, L]`: position ids, where they are not 0 .. L-1.
         labels: int64 `[B]`: class labels; -1 is the null label of an unconditional row.
         properties: float `[B, P]`: continuous properties.
+        packing: where the tokens that are not padding lie, with which a network may leave the padding out. It says
+            what `padding` says, and needs it beside it.
     """
 
     frozen: Tensor | None = None
@@ -32,11 +37,13 @@ class Context:
     positions: Tensor | None = None
     labels: Tensor | None = None
     properties: Tensor | None = None
+    packing: Packing | None = None
 
     def index(self, rows: Tensor) -> Context:
-        """The context of some rows."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in chosen.items() if value is not None})
+        """The context of some rows. It has no packing: to count their tokens might mean to wait for a device."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "packing"}
+        of_rows = {name: value[rows] for name, value in chosen.items() if value is not None}
+        return replace(self, packing=None, **of_rows)
 
 
 class Network(nn.Module, ABC):

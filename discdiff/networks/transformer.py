@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discdiff.errors import IncompatibleError
-from discdiff.networks.attention import Visibility, check_backend
+from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
+from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
+    AUTOCAST,
     Block,
     Gelu,
     NoiseEmbedding,
@@ -23,6 +25,7 @@ from discdiff.networks.layers import (
     rotary_tables,
     wide,
 )
+from discdiff.networks.visibility import Visibility
 
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
@@ -55,6 +58,8 @@ class Transformer(Network):
             see `discdiff.networks.layers.LocalMixing`; 0 for none, as in published weights.
         gelu: of the MLP: "exact" (on CPU four times as fast), or "tanh", the approximation of published weights.
         backend: of the attention, see `discdiff.networks.attention`.
+        pack: leave padding out of all layers where the context has a `packing`; None does so where the attention has
+            a kernel of variable length, and padding would cost more than it takes to leave it out.
 
     Example:
         >>> import torch, discdiff as dd
@@ -80,6 +85,7 @@ class Transformer(Network):
         kernel: int = 9,
         gelu: Gelu = "exact",
         backend: str = "auto",
+        pack: bool | None = None,
     ) -> None:
         super().__init__()
         if min(num_states, dim, depth, heads) < 1 or dim % (2 * heads):
@@ -103,6 +109,7 @@ class Transformer(Network):
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
         self.cond_dim, self.seed, self.kernel, self.gelu, self.backend = cond_dim, seed, kernel, gelu, backend
+        self.pack = pack
         self._built: tuple[int, bool] | None = None  # num_outputs, time-conditioned
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -198,25 +205,50 @@ class Transformer(Network):
             IncompatibleError: not configured; noise missing or misshapen; labels or properties that it cannot use.
         """
         self._check(tokens, sigma, context)
+        condition = self._condition(tokens, sigma, context)
+        frozen, positions, packing = context.frozen, context.positions, context.packing
+        packed = packing is not None and context.segments is None and self._packs(tokens.device)
+        if packing is not None and packed:
+            tokens = packing.pack(tokens)
+            frozen = None if frozen is None else packing.pack(frozen)
+            positions = packing.positions if positions is None else packing.pack(positions)
+            visibility = Visibility(packing=packing)
+            visibility.gapped(self.kernel // 2)
+        else:
+            visibility = Visibility(context.padding, context.segments)
         x: Tensor = self.tokens(tokens)
-        if context.frozen is not None:
-            x = x + context.frozen[..., None].to(x.dtype) * self.frozen
+        if frozen is not None:
+            x = x + frozen[..., None].to(x.dtype) * self.frozen
         elif self.training and self.frozen.requires_grad:
             x = x + 0 * self.frozen  # in the graph of every step, as distributed training expects
-        positions = context.positions
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)
         # [L or (B, L), pairs] -> broadcastable to q and k stacked as [B, L, 2, H, pairs]
         cos, sin = rotary_tables(positions, self.dim // self.heads, wide(x.dtype))
         tables = cos[..., None, None, :], sin[..., None, None, :]
-        condition = self._condition(tokens, sigma, context)
-        visibility = Visibility(context.padding, context.segments)
+        # what layers share is made before the first of them, which may be computed twice
+        self._backend(tokens.device, visibility).prepare(tokens, visibility)
         for block in self.blocks:
             x = block(x, condition, tables, visibility)
         out: Tensor = self.norm(x)
         if self.modulation is not None:
-            out = modulate(out, *self.modulation(condition).chunk(2, -1))
-        return out.to(x.dtype)
+            out = modulate(out, *visibility.spread(self.modulation(condition)).chunk(2, -1))
+        out = out.to(x.dtype)
+        return packing.unpack(out) if packing is not None and packed else out
+
+    def _backend(self, device: torch.device, visibility: Visibility | None = None) -> Backend:
+        """The attention's backend on a device, for packed tokens if no visibility says otherwise."""
+        kind, dtype = device.type, self.output.weight.dtype
+        if kind in AUTOCAST and torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        gradients = torch.is_grad_enabled() and self.output.weight.requires_grad
+        request = Request(device, dtype, self.dim // self.heads, gradients, packed=True)
+        if visibility is not None:
+            request = Request.of(visibility, device, dtype, self.dim // self.heads, gradients=gradients)
+        return choose(self.backend, request)
+
+    def _packs(self, device: torch.device) -> bool:
+        return self._backend(device).variable_length if self.pack is None else self.pack
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., num_outputs]` of hidden states `[..., dim]`.

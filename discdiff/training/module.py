@@ -14,7 +14,6 @@ from discdiff.data.batches import Batch
 from discdiff.errors import CheckpointError
 from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
-from discdiff.sequences import Sequences
 
 
 class TrainingModule(LightningModule):
@@ -64,12 +63,8 @@ class TrainingModule(LightningModule):
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""
         if device.type != "cuda":
             return batch if device.type == "cpu" else batch.to(device)
-
-        def move(value: Tensor) -> Tensor:
-            return value.pin_memory().to(device, non_blocking=True)
-
-        rows = {name: move(value) for name, value in vars(batch.sequences).items() if value is not None}
-        return replace(batch, sequences=Sequences(**rows), strata=move(batch.strata))
+        strata = batch.strata.pin_memory().to(device, non_blocking=True)
+        return replace(batch, sequences=batch.sequences.to(device, pinned=True), strata=strata)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and the learning rate's schedule."""
