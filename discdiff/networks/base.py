@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
+from discdiff.errors import IncompatibleError
 from discdiff.networks.packing import Packing
 
 if TYPE_CHECKING:
@@ -73,6 +75,24 @@ class Network(nn.Module, ABC):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Weights `[out, in]` that map hidden states to hidden states: what an optimiser of matrices may take."""
         return []
+
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again there, or stop doing so.
+
+        Raises:
+            IncompatibleError: asked of a network without blocks.
+        """
+        if on:
+            raise IncompatibleError(
+                "gradient checkpointing",
+                got=type(self).__name__,
+                expected="a network of blocks, such as Transformer",
+                remedy="Leave it out: gradient_checkpointing=False",
+            )
+
+    def leaves_out_padding(self, device: torch.device) -> bool:
+        """Whether `hidden` computes nothing for padding, given a context with a `packing`."""
+        return False
 
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Backend, check_backend, choose
@@ -110,6 +111,7 @@ class Transformer(Network):
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
         self.cond_dim, self.seed, self.kernel, self.gelu, self.backend = cond_dim, seed, kernel, gelu, backend
         self.pack = pack
+        self._checkpointing = False
         self._built: tuple[int, bool] | None = None  # num_outputs, time-conditioned
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -186,6 +188,9 @@ class Transformer(Network):
     def conditions_on_frozen(self) -> bool:
         return bool(self.frozen.any())  # the mark starts at zero, where it says nothing
 
+    def checkpoint_gradients(self, on: bool) -> None:
+        self._checkpointing = on
+
     def hidden_matrices(self) -> list[nn.Parameter]:
         return [p for n, p in self.blocks.named_parameters() if p.ndim == 2 and "modulation" not in n]
 
@@ -207,7 +212,7 @@ class Transformer(Network):
         self._check(tokens, sigma, context)
         condition = self._condition(tokens, sigma, context)
         frozen, positions, packing = context.frozen, context.positions, context.packing
-        packed = packing is not None and context.segments is None and self._packs(tokens.device)
+        packed = packing is not None and context.segments is None and self.leaves_out_padding(tokens.device)
         if packing is not None and packed:
             tokens = packing.pack(tokens)
             frozen = None if frozen is None else packing.pack(frozen)
@@ -229,7 +234,19 @@ class Transformer(Network):
         # what layers share is made before the first of them, which may be computed twice
         self._backend(tokens.device, visibility).prepare(tokens, visibility)
         for block in self.blocks:
-            x = block(x, condition, tables, visibility)
+            if self._checkpointing and torch.is_grad_enabled():
+                # dropout draws from the global generator, whose state must then be that of the first time
+                x = checkpoint(
+                    block,
+                    x,
+                    condition,
+                    tables,
+                    visibility,
+                    use_reentrant=False,
+                    preserve_rng_state=self.dropout > 0,
+                )
+            else:
+                x = block(x, condition, tables, visibility)
         out: Tensor = self.norm(x)
         if self.modulation is not None:
             out = modulate(out, *visibility.spread(self.modulation(condition)).chunk(2, -1))
@@ -247,7 +264,7 @@ class Transformer(Network):
             request = Request.of(visibility, device, dtype, self.dim // self.heads, gradients=gradients)
         return choose(self.backend, request)
 
-    def _packs(self, device: torch.device) -> bool:
+    def leaves_out_padding(self, device: torch.device) -> bool:
         return self._backend(device).variable_length if self.pack is None else self.pack
 
     def head(self, hidden: Tensor) -> Tensor:
