@@ -79,7 +79,19 @@ class Score(Parameterization):
             x, level = (tokens, levels) if where is None else (tokens[where], levels[where])
             return logits(where) + process.log_score_scale(x, level)
 
-        return ScorePrediction(process, tokens, sigma, frozen, log_s=log_s, calls=lambda: logits.evaluated.long())
+        def offset(where: Positions) -> Tensor:
+            return process.log_score_scale(tokens[where], levels[where])[:, 0]
+
+        return ScorePrediction(
+            process,
+            tokens,
+            sigma,
+            frozen,
+            log_s=log_s,
+            calls=lambda: logits.evaluated.long(),
+            logits=logits,
+            offset=offset,
+        )
 
     def encode(self, prediction: Prediction) -> Tensor:
         return prediction.log_score() - prediction.process.log_score_scale(prediction.tokens, prediction.sigma)
@@ -97,7 +109,9 @@ class Denoiser(Parameterization):
     def predict(
         self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
-        return DenoiserPrediction(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
+        return DenoiserPrediction(
+            process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long(), logits=logits
+        )
 
     def encode(self, prediction: Prediction) -> Tensor:
         return prediction.log_denoiser()

@@ -13,6 +13,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.packing import Packing
 
 if TYPE_CHECKING:
+    from discdiff.networks.linear_head import LinearHead
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
 
@@ -93,6 +94,10 @@ class Network(nn.Module, ABC):
     def leaves_out_padding(self, device: torch.device) -> bool:
         """Whether `hidden` computes nothing for padding, given a context with a `packing`."""
         return False
+
+    def linear_head(self) -> LinearHead | None:
+        """The head's weights where it is a plain linear map, so that losses need not hold its logits; else None."""
+        return None
 
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:

@@ -56,6 +56,10 @@ class Request:
 
 
 # ---- kernels of variable length ----
+VARLEN = ("torch.nn.attention.varlen", "varlen_attn")
+FLASH2, FLASH3 = (("flash_attn", "flash_attn_varlen_func"), ("flash_attn_interface", "flash_attn_varlen_func"))
+
+
 def variable_length(kernel: VarlenKernel) -> Callable[[Tensor, Tensor, Tensor, Visibility], Tensor]:
     """A backend's `run` from a kernel of variable length: for packed, padded and full rows."""
 
@@ -78,18 +82,13 @@ def variable_length(kernel: VarlenKernel) -> Callable[[Tensor, Tensor, Tensor, V
 
 def torch_varlen(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int) -> Tensor:
     """`torch.nn.attention.varlen`."""
-    # imported here: it takes seconds, and CPUs have no use for it
-    from torch.nn.attention.varlen import varlen_attn
-
-    out: Any = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest)
-    attended: Tensor = out
-    return attended
+    out: Tensor = imported(VARLEN)(q, k, v, cu_seqlens, cu_seqlens, longest, longest)
+    return out
 
 
 def flash(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int) -> Tensor:
     """flash-attn 3 where it is installed and the GPU is a Hopper, else flash-attn 2 (Dao 2023; Shah et al. 2024)."""
-    kernel: Any = import_module(_flash_module(q.device)).flash_attn_varlen_func
-    out = kernel(q, k, v, cu_seqlens, cu_seqlens, longest, longest)
+    out = imported(_flash_version(q.device))(q, k, v, cu_seqlens, cu_seqlens, longest, longest)
     # early versions of flash-attn 3 return the logarithms of the normalisers, too
     first: Tensor = out[0] if isinstance(out, tuple) else out
     return first
@@ -97,12 +96,12 @@ def flash(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int) -> 
 
 def varlen_obstacle(request: Request) -> str | None:
     """Why torch's kernel of variable length cannot run."""
-    return _half_on_gpu("varlen", request) or import_error("torch.nn.attention.varlen", "varlen_attn")
+    return _half_on_gpu("varlen", request) or import_error(VARLEN)
 
 
 def flash_obstacle(request: Request) -> str | None:
     """Why flash-attn cannot run."""
-    return _half_on_gpu("flash-attn", request) or import_error(_flash_module(request.device), "flash_attn_varlen_func")
+    return _half_on_gpu("flash-attn", request) or import_error(_flash_version(request.device))
 
 
 def _half_on_gpu(name: str, request: Request) -> str | None:
@@ -119,21 +118,38 @@ def _half_on_gpu(name: str, request: Request) -> str | None:
     return None
 
 
-# Plain dicts and not functools.cache, which compilers do not look into: what is known when they trace is a look-up.
-_IMPORT_ERRORS: dict[str, str | None] = {}
+# Filled at first use: `torch.nn.attention.varlen` alone takes seconds to import. Plain dicts and not functools.cache,
+# which compilers do not look into: what is known when they trace is a look-up.
+_IMPORTED: dict[tuple[str, str], Any] = {}
+_IMPORT_ERRORS: dict[tuple[str, str], str | None] = {}
 _CAPABILITIES: dict[torch.device, tuple[int, int]] = {}
 
 
-def import_error(module: str, name: str) -> str | None:
-    """Why `name` cannot be imported from `module`, or None. Asked once a process."""
-    if module not in _IMPORT_ERRORS:
+def imported(function: tuple[str, str]) -> Any:
+    """The function of a module, by their names."""
+    if function not in _IMPORTED:
+        module, name = function
+        _IMPORTED[function] = getattr(import_module(module), name)
+    return _IMPORTED[function]
+
+
+def import_error(function: tuple[str, str]) -> str | None:
+    """Why a function cannot be imported, or None. Asked once a process."""
+    if function not in _IMPORT_ERRORS:
         # A build against another torch raises OSError or RuntimeError from its extension, not only ImportError.
         try:
-            getattr(import_module(module), name)
-            _IMPORT_ERRORS[module] = None
+            imported(function)
+            _IMPORT_ERRORS[function] = None
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            _IMPORT_ERRORS[module] = f"{module}.{name} cannot be imported ({error})"
-    return _IMPORT_ERRORS[module]
+            _IMPORT_ERRORS[function] = f"{'.'.join(function)} cannot be imported ({error})"
+    return _IMPORT_ERRORS[function]
+
+
+def look(device: torch.device) -> None:
+    """Find out what there is for a device: before `torch.compile`, which cannot while it traces."""
+    if device.type == "cuda":
+        for function in (VARLEN, _flash_version(device)):
+            import_error(function)
 
 
 def _capability(device: torch.device) -> tuple[int, int]:
@@ -142,10 +158,9 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return _CAPABILITIES[device]
 
 
-def _flash_module(device: torch.device) -> str:
-    newer = "flash_attn_interface"
+def _flash_version(device: torch.device) -> tuple[str, str]:
     hopper = _capability(device) >= (9, 0)
-    return newer if hopper and import_error(newer, "flash_attn_varlen_func") is None else "flash_attn"
+    return FLASH3 if hopper and import_error(FLASH3) is None else FLASH2
 
 
 # ---- flex-attention ----

@@ -47,8 +47,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A machine whose GPU and modules are what the test says: the capability, and modules by name."""
     says: dict[str, Any] = {"capability": (9, 0)}
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: says["capability"])
-    monkeypatch.setattr(kernels, "_IMPORT_ERRORS", {})
-    monkeypatch.setattr(kernels, "_CAPABILITIES", {})
+    for name in ("_IMPORTED", "_IMPORT_ERRORS", "_CAPABILITIES"):
+        monkeypatch.setattr(kernels, name, {})
 
     def load(name: str) -> Any:
         if name not in says:
@@ -123,6 +123,15 @@ def test_which_flash_attn(
         gpu[name] = SimpleNamespace(flash_attn_varlen_func=kernel)
     q = torch.randn(7, 2, 8, generator=generator)
     assert kernels.flash(q, q, q, torch.tensor([0, 7]), 7) == used
+
+
+def test_kernels_are_found_before_compilers_trace(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu[VARLEN] = SimpleNamespace(varlen_attn=None)
+    kernels.look(torch.device("cpu"))
+    assert not kernels._IMPORT_ERRORS
+    kernels.look(torch.device("cuda"))
+    monkeypatch.setattr(kernels, "import_module", None)
+    assert choose("auto", wish(packed=True)) is BACKENDS["varlen"]
 
 
 def by_sequence(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int) -> Tensor:
