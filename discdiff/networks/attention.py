@@ -170,5 +170,5 @@ def attention(
     if visibility is None:
         visibility = Visibility(padding, segments)
     gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    request = Request.of(visibility, q.device, q.dtype, q.shape[-1], gradients=gradients)
+    request = Request(q.device, q.dtype, q.shape[-1], gradients, **visibility.hides())
     return choose(backend, request).run(q, k, v, visibility)

@@ -48,6 +48,15 @@ class Context:
         of_rows = {name: value[rows] for name, value in chosen.items() if value is not None}
         return replace(self, packing=None, **of_rows)
 
+    def packed(self) -> Context:
+        """What is said of positions, for the tokens of `packing` alone: fields `[1, T]`, and positions within rows."""
+        packing = self.packing
+        assert packing is not None
+        assert self.segments is None, "segments are packed otherwise"
+        positions = packing.positions if self.positions is None else packing.pack(self.positions)
+        frozen = None if self.frozen is None else packing.pack(self.frozen)
+        return replace(self, frozen=frozen, positions=positions, padding=None)
+
 
 class Network(nn.Module, ABC):
     """A network maps noised tokens to hidden states, and hidden states of the positions asked for to logits.

@@ -39,21 +39,6 @@ class Request:
     segmented: bool = False
     packed: bool = False
 
-    @classmethod
-    def of(
-        cls, visibility: Visibility, device: torch.device, dtype: torch.dtype, head_dim: int, *, gradients: bool
-    ) -> Request:
-        """Attention in which queries see what `visibility` says."""
-        return cls(
-            device,
-            dtype,
-            head_dim,
-            gradients,
-            padded=visibility.padding is not None,
-            segmented=visibility.segments is not None,
-            packed=visibility.packing is not None,
-        )
-
 
 # ---- kernels of variable length ----
 VARLEN = ("torch.nn.attention.varlen", "varlen_attn")

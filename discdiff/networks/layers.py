@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from discdiff.networks.attention import attention
 from discdiff.networks.visibility import Visibility
 
 Gelu = Literal["exact", "tanh"]
 # Asked once, here: torch 2.11's compiler cannot trace the question.
-AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(kind))
+_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.amp.is_autocast_available(kind))
 _NO_SEGMENT = torch.iinfo(torch.int64).min
 _FREQUENCIES = 256  # width of the sinusoidal embedding of σ
 _MAX_PERIOD = 10_000.0
@@ -29,7 +30,14 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off where `x` lives (some devices have none)."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if kind in AUTOCAST else nullcontext()
+    return torch.autocast(kind, enabled=False) if kind in _AUTOCAST else nullcontext()
+
+
+def product_dtype(weight: Tensor, device: torch.device) -> torch.dtype:
+    """What linear layers of such a weight return on a device: autocast's dtype where it is on."""
+    if device.type in _AUTOCAST and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return weight.dtype
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -196,6 +204,13 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def recomputed(block: nn.Module, x: Tensor, *rest: object, dropout: bool) -> Tensor:
+    """`block(x, *rest)`, of which the backward pass computes again what it needs, with the same dropout."""
+    # dropout draws from the global generator, whose state must then be that of the first time
+    out: Tensor = checkpoint(block, x, *rest, use_reentrant=False, preserve_rng_state=dropout)
+    return out
 
 
 def rotary_tables(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

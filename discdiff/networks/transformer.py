@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
 from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
-    AUTOCAST,
     Block,
     Gelu,
     NoiseEmbedding,
@@ -23,6 +21,8 @@ from discdiff.networks.layers import (
     full_precision,
     linear,
     modulate,
+    product_dtype,
+    recomputed,
     rotary_tables,
     wide,
 )
@@ -211,62 +211,46 @@ class Transformer(Network):
             IncompatibleError: not configured; noise missing or misshapen; labels or properties that it cannot use.
         """
         self._check(tokens, sigma, context)
-        condition = self._condition(tokens, sigma, context)
-        frozen, positions, packing = context.frozen, context.positions, context.packing
-        packed = packing is not None and context.segments is None and self.leaves_out_padding(tokens.device)
-        if packing is not None and packed:
-            tokens = packing.pack(tokens)
-            frozen = None if frozen is None else packing.pack(frozen)
-            positions = packing.positions if positions is None else packing.pack(positions)
-            visibility = Visibility(packing=packing)
-            visibility.gapped(self.kernel // 2)
-        else:
-            visibility = Visibility(context.padding, context.segments)
+        condition, packing = self._condition(tokens, sigma, context), context.packing
+        if packing is None or context.segments is not None or not self.leaves_out_padding(tokens.device):
+            return self._through(tokens, condition, context, Visibility(context.padding, context.segments))
+        packed = self._through(packing.pack(tokens), condition, context.packed(), Visibility(packing=packing))
+        return packing.unpack(packed)
+
+    def _through(self, tokens: Tensor, condition: Tensor | None, context: Context, visibility: Visibility) -> Tensor:
+        """States of all tokens, packed ones included."""
         x: Tensor = self.tokens(tokens)
-        if frozen is not None:
-            x = x + frozen[..., None].to(x.dtype) * self.frozen
+        if context.frozen is not None:
+            x = x + context.frozen[..., None].to(x.dtype) * self.frozen
         elif self.training and self.frozen.requires_grad:
             x = x + 0 * self.frozen  # in the graph of every step, as distributed training expects
+        positions = context.positions
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)
         # [L or (B, L), pairs] -> broadcastable to q and k stacked as [B, L, 2, H, pairs]
         cos, sin = rotary_tables(positions, self.dim // self.heads, wide(x.dtype))
         tables = cos[..., None, None, :], sin[..., None, None, :]
         # what layers share is made before the first of them, which may be computed twice
-        self._backend(tokens.device, visibility).prepare(tokens, visibility)
+        self._backend(tokens.device, **visibility.hides()).prepare(tokens, visibility)
+        visibility.prepare(self.kernel // 2)
         for block in self.blocks:
             if self._checkpointing and torch.is_grad_enabled():
-                # dropout draws from the global generator, whose state must then be that of the first time
-                x = checkpoint(
-                    block,
-                    x,
-                    condition,
-                    tables,
-                    visibility,
-                    use_reentrant=False,
-                    preserve_rng_state=self.dropout > 0,
-                )
+                x = recomputed(block, x, condition, tables, visibility, dropout=self.dropout > 0)
             else:
                 x = block(x, condition, tables, visibility)
         out: Tensor = self.norm(x)
         if self.modulation is not None:
             out = modulate(out, *visibility.spread(self.modulation(condition)).chunk(2, -1))
-        out = out.to(x.dtype)
-        return packing.unpack(out) if packing is not None and packed else out
-
-    def _backend(self, device: torch.device, visibility: Visibility | None = None) -> Backend:
-        """The attention's backend on a device, for packed tokens if no visibility says otherwise."""
-        kind, dtype = device.type, self.output.weight.dtype
-        if kind in AUTOCAST and torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-        gradients = torch.is_grad_enabled() and self.output.weight.requires_grad
-        request = Request(device, dtype, self.dim // self.heads, gradients, packed=True)
-        if visibility is not None:
-            request = Request.of(visibility, device, dtype, self.dim // self.heads, gradients=gradients)
-        return choose(self.backend, request)
+        return out.to(x.dtype)
 
     def leaves_out_padding(self, device: torch.device) -> bool:
-        return self._backend(device).variable_length if self.pack is None else self.pack
+        return self._backend(device, packed=True).variable_length if self.pack is None else self.pack
+
+    def _backend(self, device: torch.device, **hides: bool) -> Backend:
+        """The attention's backend on a device, in the dtype that products have there."""
+        dtype = product_dtype(self.output.weight, device)
+        request = Request(device, dtype, self.dim // self.heads, gradients=torch.is_grad_enabled(), **hides)
+        return choose(self.backend, request)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., num_outputs]` of hidden states `[..., dim]`.

@@ -39,6 +39,14 @@ class Visibility:
         """Every query sees every key."""
         return self.padding is None and self.segments is None and self.packing is None
 
+    def hides(self) -> dict[str, bool]:
+        """What hides keys from queries, as `Request` has it."""
+        return {
+            "padded": self.padding is not None,
+            "segmented": self.segments is not None,
+            "packed": self.packing is not None,
+        }
+
     def mask(self) -> Tensor | None:
         """bool, True where the key is seen: `[B, 1, 1, L]`, with segments `[B, 1, L, L]`, None if everywhere."""
         if self._mask is None and not self.everywhere:
@@ -113,6 +121,11 @@ class Visibility:
         if self._rows is None:
             self._rows = Visibility(self.packing.padding)
         return self._rows
+
+    def prepare(self, gap: int) -> None:
+        """Compute what `gapped` keeps."""
+        if self.packing is not None:
+            self.gapped(gap)
 
     def gapped(self, gap: int) -> Tensor:
         """`Packing.gapped` of a packed batch, computed once."""

@@ -21,6 +21,7 @@ def gradients(network: Transformer, tokens: Tensor, sigma: Tensor, context: Cont
     network.train()
     hidden = network.hidden
     if compiler is not None:
+        torch.compiler.reset()  # it keeps a limited number of graphs of one function
         hidden = torch.compile(hidden, backend=compiler, dynamic=True, fullgraph=True)
     torch.manual_seed(1)  # dropout's masks
     out = hidden(tokens, sigma, context)
@@ -73,7 +74,7 @@ def test_little_is_kept(generator: torch.Generator) -> None:
 def test_without_gradients_nothing_is_done_twice(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     network = trained()
     network.checkpoint_gradients(True)
-    monkeypatch.setattr("discdiff.networks.transformer.checkpoint", None)
+    monkeypatch.setattr("discdiff.networks.layers.checkpoint", None)
     with torch.no_grad():
         network.hidden(*inputs(generator), Context())
 

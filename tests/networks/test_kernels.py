@@ -212,7 +212,7 @@ def test_kernels_equal_the_reference(generator: torch.Generator, backend: str, h
     tensors = [x.detach().cuda().requires_grad_() for x in qkv(generator, shape, torch.bfloat16)]
     padding = torch.arange(width).cuda() >= lengths[:, None] if hidden == "padding" else None
     seen = Visibility(padding, packing=Packing.of(lengths, width, total) if hidden == "packed" else None)
-    request = Request.of(seen, tensors[0].device, torch.bfloat16, 64, gradients=True)
+    request = Request(tensors[0].device, torch.bfloat16, 64, True, **seen.hides())
     if "imported" in (BACKENDS[backend].obstacle(request) or ""):
         pytest.skip(str(BACKENDS[backend].obstacle(request)))
     results = []

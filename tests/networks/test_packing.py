@@ -187,6 +187,7 @@ def test_one_graph_for_all_batches(generator: torch.Generator) -> None:
         graphs.append(graph)
         return graph.forward
 
+    torch.compiler.reset()  # it keeps a limited number of graphs of one function
     compiled = torch.compile(network.hidden, dynamic=True, backend=count, fullgraph=True)
     for lengths in ([9, 4, 2], [8, 7, 6], [5, 11, 3]):
         sequences = Sequences.from_lists([[1] * length for length in lengths])

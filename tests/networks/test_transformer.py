@@ -295,6 +295,7 @@ def test_traces_into_one_graph(generator: torch.Generator) -> None:
     network = trained(dtype=torch.float32, num_labels=2)
     tokens, sigma = inputs(generator)
     sigma, padding = sigma.float(), torch.arange(L) >= torch.tensor([[L], [4], [1]])
+    torch.compiler.reset()  # it keeps a limited number of graphs of one function
     compiled = torch.compile(network.hidden, backend="eager", fullgraph=True)
     context = Context(padding=padding, labels=torch.tensor([0, -1, 1]))
     torch.testing.assert_close(compiled(tokens, sigma, context), network.hidden(tokens, sigma, context))

@@ -65,7 +65,7 @@ def test_gradient_checkpointing(quick_fit: Fit, train: SequenceDataset, monkeypa
         blocks.append(block)
         return torch.utils.checkpoint.checkpoint(block, *args, **options)
 
-    monkeypatch.setattr("discdiff.networks.transformer.checkpoint", count)
+    monkeypatch.setattr("discdiff.networks.layers.checkpoint", count)
     quick_fit(two, train, max_steps=3, gradient_checkpointing=True)
     assert len(blocks) == 3 * 2
     assert_same_weights(one, two)
