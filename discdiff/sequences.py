@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Sequences:
         effective: float `[B]` or None: of a sample drawn with particles, the smallest effective size that its
             population had, out of the number of particles.
         calls: int64 `[B]` or None: network evaluations spent on each row.
+        total: the sum of `lengths`, kept on the host where the lengths are on a device that one would wait for; else
+            None. Whoever changes lengths there drops it.
     """
 
     tokens: Tensor
@@ -38,17 +41,17 @@ class Sequences:
     calls: Tensor | None = None
     given: Tensor | None = None
     effective: Tensor | None = None
+    total: int | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
             raise DiscdiffError(f"tokens: got {self.tokens.dtype} {list(self.tokens.shape)}, expected int64 [B, L]")
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
-            shape = self.tokens.shape if field.name == "given" else self.tokens.shape[:1]
-            if value is not None and value.shape != shape:
-                raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected {list(shape)}")
+        for name, value in self.tensors().items():
+            shape = self.tokens.shape if name in ("tokens", "given") else self.tokens.shape[:1]
+            if value.shape != shape:
+                raise DiscdiffError(f"{name}: got {list(value.shape)}, expected {list(shape)}")
         # on a GPU the check would wait for the device at each batch
-        if len(self.lengths) and not self.lengths.is_cuda and int(self.lengths.max()) > self.tokens.shape[1]:
+        if len(self.lengths) and self.lengths.device.type == "cpu" and int(self.lengths.max()) > self.tokens.shape[1]:
             raise DiscdiffError(f"lengths: got {int(self.lengths.max())}, expected at most {self.tokens.shape[1]}")
 
     @classmethod
@@ -64,15 +67,14 @@ class Sequences:
         tokens = torch.zeros(len(rows), int(lengths.max()) if len(rows) else 0, dtype=torch.int64)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-        optional = {"labels": labels, "ids": ids}
-        return cls(
-            tokens,
-            lengths,
-            **{k: torch.as_tensor(list(v), dtype=torch.int64) for k, v in optional.items() if v is not None},
-        )
+
+        def column(values: Iterable[int] | None) -> Tensor | None:
+            return None if values is None else torch.as_tensor(list(values), dtype=torch.int64)
+
+        return cls(tokens, lengths, labels=column(labels), ids=column(ids))
 
     @classmethod
-    def full(cls, tokens: Tensor, **rest: Tensor | None) -> Sequences:
+    def full(cls, tokens: Tensor, **rest: Any) -> Sequences:
         """Sequences without padding from int64 `[B, L]`."""
         return cls(tokens, torch.full((len(tokens),), tokens.shape[1], device=tokens.device), **rest)
 
@@ -99,17 +101,30 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Sequences:
-        changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: function(v) for k, v in changed.items() if v is not None})
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors and set."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def _map(self, function: Callable[[Tensor], Tensor], total: int | None) -> Sequences:
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, **changed, total=total)
 
     def __getitem__(self, rows: Tensor | slice) -> Sequences:
         """The chosen rows (a slice, an index tensor or a boolean mask)."""
-        return self._map(lambda value: value[rows])
+        return self._map(lambda value: value[rows], None)
 
-    def to(self, device: torch.device | str) -> Sequences:
-        """The same rows on another device."""
-        return self._map(lambda value: value.to(device))
+    def to(self, device: torch.device | str, *, pinned: bool = False) -> Sequences:
+        """The same rows on another device.
+
+        Args:
+            device: where to.
+            pinned: copy from pinned memory, and don't wait for the copy: to a GPU, from the CPU.
+        """
+        total = int(self.lengths.sum()) if self.lengths.device.type == "cpu" else self.total
+        if pinned:
+            return self._map(lambda value: value.pin_memory().to(device, non_blocking=True), total)
+        return self._map(lambda value: value.to(device), total)
 
     @staticmethod
     def concatenate(parts: Sequence[Sequences]) -> Sequences:
@@ -119,7 +134,7 @@ class Sequences:
         def wide(value: Tensor) -> Tensor:
             return torch.nn.functional.pad(value, (0, width - value.shape[1])) if value.ndim == 2 else value
 
-        rest: dict[str, Tensor | None] = {}
+        rest: dict[str, Any] = {}
         for name in ("labels", "ids", "log_weights", "calls", "given", "effective"):
             values = [getattr(part, name) for part in parts]
             present = [value for value in values if value is not None]

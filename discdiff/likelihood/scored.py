@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.losses.base import context_of
 from discdiff.model import Model
 from discdiff.networks.base import Context
 from discdiff.sequences import Sequences
@@ -79,12 +80,8 @@ class Scored:
 
     def context(self) -> Context:
         """What the network is shown; masks that mark nothing are left out."""
-        padding, given = self.sequences.padding, self.given
-        return Context(
-            frozen=given if bool(given.any()) else None,
-            padding=padding if bool(padding.any()) else None,
-            labels=self.sequences.labels,
-        )
+        given = self.given
+        return replace(context_of(self.sequences), frozen=given if bool(given.any()) else None)
 
 
 def in_batches(

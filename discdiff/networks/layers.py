@@ -9,8 +9,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from discdiff.networks.attention import Visibility, attention
+from discdiff.networks.attention import attention
+from discdiff.networks.visibility import Visibility
 
 Gelu = Literal["exact", "tanh"]
 # Asked once, here: torch 2.11's compiler cannot trace the question.
@@ -29,6 +31,13 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off where `x` lives (some devices have none)."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if kind in _AUTOCAST else nullcontext()
+
+
+def product_dtype(weight: Tensor, device: torch.device) -> torch.dtype:
+    """What linear layers of such a weight return on a device: autocast's dtype where it is on."""
+    if device.type in _AUTOCAST and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return weight.dtype
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -101,18 +110,25 @@ class LocalMixing(nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim, 1, 1, width))
 
     def forward(self, x: Tensor, visibility: Visibility) -> Tensor:
-        """Args: x `[B, L, D]`; who sees whom. Returns the same shape and dtype."""
+        """Args: x `[B, L, D]`, or `[1, T, D]` packed; who sees whom. Returns the same shape and dtype."""
         padding, segments = visibility.padding, visibility.segments
         seen = x if padding is None else x.masked_fill(padding[..., None], 0)
         with full_precision(x):
             weight = self.weight.to(x.dtype)
             if segments is not None:
                 return x + _within_segments(seen, weight, segments)
+            packing, gap = visibility.packing, weight.shape[-1] // 2
+            if packing is not None:
+                # Zeros between sequences keep them apart, as padding does.
+                places = visibility.gapped(gap)
+                length = x.shape[1] + gap * (packing.cu_seqlens.shape[0] - 1)
+                seen = x.new_zeros(length, x.shape[2]).index_copy(0, places, x[0])[None]
             # As an image one pixel high, channels last, which is how [B, L, D] lies in memory: on CPU three times as
             # fast as conv1d.
             image = seen.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
             mixed = F.conv2d(image, weight, padding=(0, weight.shape[-1] // 2), groups=x.shape[-1])
-            return x + mixed.squeeze(2).transpose(1, 2)
+            mixed = mixed.squeeze(2).transpose(1, 2)
+            return x + (mixed if packing is None else mixed[0].index_select(0, places)[None])
 
 
 def _within_segments(x: Tensor, weight: Tensor, segments: Tensor) -> Tensor:
@@ -167,7 +183,8 @@ class Block(nn.Module):
         if self.modulation is None:
             x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility)
             return x + self._mlp(mix(self.mix2, self.norm2(x)))
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        modulations = visibility.spread(self.modulation(condition))
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulations.chunk(6, -1)
         inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1))
         x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility))
         inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2))
@@ -187,6 +204,13 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def recomputed(block: nn.Module, x: Tensor, *rest: object, dropout: bool) -> Tensor:
+    """`block(x, *rest)`, of which the backward pass computes again what it needs, with the same dropout."""
+    # dropout draws from the global generator, whose state must then be that of the first time
+    out: Tensor = checkpoint(block, x, *rest, use_reentrant=False, preserve_rng_state=dropout)
+    return out
 
 
 def rotary_tables(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,7 @@ class FiniteGuard:
         from safetensors.torch import save_file
 
         assert self.folder is not None, "only called with a folder"
-        tensors = {name: value for name, value in vars(batch.sequences).items() if value is not None}
+        tensors = batch.sequences.tensors()
         tensors["strata"] = batch.strata
         about = {"step": str(batch.step), "epoch": str(batch.epoch), "seed": str(self.seed)}
         path = self.folder / FAILED_BATCH
