@@ -36,7 +36,8 @@ class State:
         calls: int64 `[B]`: network evaluations so far.
         log_weights: float `[B]`: log importance weights, 0 for plain samplers.
         generator: the randomness of the current step.
-        extras: what one sampler needs beside (an order, a mask fraction).
+        extras: what one sampler needs beside (an order, a mask fraction); what is `[B, L]` is one number a position.
+        block: bool `[B, L]`: the positions that are sampled now, of a sampler that goes by blocks; None is all.
     """
 
     tokens: Tensor
@@ -47,11 +48,13 @@ class State:
     log_weights: Tensor
     generator: Randomness
     extras: dict[str, Tensor] = field(default_factory=dict)
+    block: Tensor | None = None
 
     @property
     def movable(self) -> Tensor:
         """bool `[B, L]`: positions that are sampled."""
-        return ~(self.frozen | self.padding)
+        free = ~(self.frozen | self.padding)
+        return free if self.block is None else free & self.block
 
     def context(self) -> Context:
         """What the network is shown; masks that mark nothing are left out."""
@@ -72,6 +75,7 @@ class State:
             self.log_weights[rows],
             index_rows(self.generator, rows),
             {name: value[rows] for name, value in self.extras.items()},
+            None if self.block is None else self.block[rows],
         )
 
     def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:
@@ -335,8 +339,9 @@ def hidden_in(model: Model, state: State) -> Tensor:
 
 
 def fraction_hidden(state: State, hidden: Tensor) -> Tensor:
-    """float64 `[B]`: the share of each row's positions that are hidden."""
-    return hidden.sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
+    """float64 `[B]`: the share of each row's positions, or of its block's, that are hidden."""
+    counted = ~state.padding if state.block is None else ~state.padding & state.block
+    return hidden.sum(-1) / counted.sum(-1).clamp(min=1).double()
 
 
 def rank_among(hidden: Tensor, keys: Tensor) -> Tensor:
