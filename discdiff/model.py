@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
 from discdiff.parameterizations import Parameterization
-from discdiff.prediction import LazyLogits, Prediction
+from discdiff.prediction import BlockLogits, LazyLogits, Logits, Prediction
 from discdiff.processes.base import Process
 from discdiff.schedules import Schedule
 
@@ -26,6 +26,8 @@ class Model(Protocol):
     def time_conditioned(self) -> bool: ...
     @property
     def exact_clamps(self) -> bool: ...
+    @property
+    def block_size(self) -> int | None: ...
     @property
     def dtype(self) -> torch.dtype: ...
     @property
@@ -76,6 +78,11 @@ class Diffusion(nn.Module):
         return self.process.reveals_noise or self.network.conditions_on_frozen
 
     @property
+    def block_size(self) -> int | None:
+        """Positions of a block, where the network is block-causal: it sees earlier blocks clean, and no later ones."""
+        return self.network.block_size
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of noise levels and probabilities: that of the weights, float32 at least."""
         dtype = next((p.dtype for p in self.parameters()), torch.float64)
@@ -101,7 +108,9 @@ class Diffusion(nn.Module):
         if self.process.reveals_noise and frozen is not None:
             shown = Context(**{**vars(context), "frozen": None})
         seen = sigma.clamp(*self.schedule.ends()) if self.time_conditioned else None
-        logits = LazyLogits(self.network, tokens, seen, shown)
+        logits: Logits = LazyLogits(self.network, tokens, seen, shown)
+        if context.cache is not None:
+            logits = BlockLogits(logits, tokens.shape, context.cache.start, context.cache.stop)
         return self.parameterization.predict(self.process, tokens, sigma, frozen, logits)
 
     def forward(self, tokens: Tensor, sigma: Tensor, context: Context | None = None) -> Prediction:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction, ScorePrediction
+from discdiff.prediction import DenoiserPrediction, Logits, Positions, Prediction, ScorePrediction
 from discdiff.processes.base import Process
 
 
@@ -32,7 +32,7 @@ class Parameterization(ABC):
 
     @abstractmethod
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
     ) -> Prediction:
         """What the logits say."""
 
@@ -71,7 +71,7 @@ class Score(Parameterization):
         return process.num_states
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
     ) -> Prediction:
         levels = sigma.expand(tokens.shape)
 
@@ -95,7 +95,7 @@ class Denoiser(Parameterization):
         return process.vocab_size
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
     ) -> Prediction:
         return DenoiserPrediction(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
 
@@ -193,7 +193,7 @@ class LeaveOneOut(Parameterization):
         return process.vocab_size
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
     ) -> Prediction:
         return LeaveOneOutPrediction(
             process, tokens, sigma, frozen, log_loo=logits, calls=lambda: logits.evaluated.long()

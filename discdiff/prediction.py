@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
@@ -75,6 +77,44 @@ class LazyLogits:
         if where is None:
             return self._network.head(self._hidden[self._slot])
         return self._network.head(self._hidden[self._slot[where[0]], where[1]])
+
+
+class Logits(Protocol):
+    """Logits of positions, and which rows the network has seen for them."""
+
+    @property
+    def evaluated(self) -> Tensor: ...
+    def __call__(self, where: Positions | None) -> Tensor: ...
+
+
+class BlockLogits:
+    """Logits of one block, of a network that was asked for no other; 0 elsewhere, where it says nothing.
+
+    Args:
+        logits: of the block's positions, counted from its start.
+        shape: B, L.
+        start, stop: of the block.
+    """
+
+    def __init__(self, logits: Logits, shape: tuple[int, ...], start: int, stop: int) -> None:
+        self._logits, self._shape, self._start, self._stop = logits, shape, start, stop
+
+    @property
+    def evaluated(self) -> Tensor:
+        """bool `[B]`: rows that the network has seen."""
+        return self._logits.evaluated
+
+    def __call__(self, where: Positions | None) -> Tensor:
+        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
+        if where is None:
+            mine = self._logits(None)
+            return F.pad(mine, (0, 0, self._start, self._shape[1] - self._stop))
+        rows, place = where
+        inside = (place >= self._start) & (place < self._stop)
+        if bool(inside.all()):
+            return self._logits((rows, place - self._start))
+        mine = self._logits((rows[inside], place[inside] - self._start))
+        return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
 
 
 class Prediction(ABC):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from discdiff.likelihood.noised import noised
 from discdiff.likelihood.scored import Scored
+from discdiff.losses.blockwise import mask_blocks
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
 from discdiff.prediction import Positions, positions_of
@@ -26,6 +28,8 @@ def estimator(model: Model) -> tuple[Estimate, str]:
     """The best form of the bound for a model, and how it is computed in words."""
     if not isinstance(model.process, Absorbing):
         return by_score_entropy, "score entropy over [t_min, 1], with prior and reconstruction terms"
+    if model.block_size is not None:
+        return by_blocks, f"exact mask counts in each block of {model.block_size}, earlier blocks clean"
     shown = ", the network shown noise clipped to the schedule's ends" if model.time_conditioned else ""
     return by_masking, f"mask fractions over all of (0, 1], by exact mask counts{shown}"
 
@@ -78,6 +82,22 @@ def by_masking(model: Model, part: Scored, generator: Randomness, samples: int, 
         where = positions_of(hidden)
         loss = model.predict(xt, noise_of_fraction(fraction, model), part.context()).reveal_loss(tokens, where)
         values.append(_scatter(loss, where, tokens) * (n / k.double())[:, None])
+    diffusion = torch.stack(values)
+    return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
+
+
+def by_blocks(model: Model, part: Scored, generator: Randomness, samples: int, first: int = 0) -> Terms:
+    """The same of each block given the clean ones before it: (n/k) Σ_masked −log p(x0_i | x_k^b, x0^(<b))."""
+    tokens, real = part.sequences.tokens, ~part.sequences.padding
+    context = replace(part.context(), clean=tokens)
+    values = []
+    for points, draw in _replicates(part, generator, samples, first):
+        u = uniform(tuple(tokens.shape), generator=draw, purpose="mask", dtype=torch.float64, device=tokens.device)
+        masked = mask_blocks(model, part.where, real, points, u)
+        xt = torch.where(masked.hidden, torch.tensor(model.process.mask_id, device=tokens.device), tokens)
+        where = positions_of(masked.hidden)
+        loss = model.predict(xt, noise_of_fraction(masked.fraction, model), context).reveal_loss(tokens, where)
+        values.append(_scatter(loss, where, tokens) * masked.weight)
     diffusion = torch.stack(values)
     return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
 

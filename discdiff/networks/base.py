@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from discdiff.networks.cache import Cache
+
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
@@ -24,6 +26,9 @@ class Context:
         positions: int64 `[B, L]`: position ids, where they are not 0 .. L-1.
         labels: int64 `[B]`: class labels; -1 is the null label of an unconditional row.
         properties: float `[B, P]`: continuous properties.
+        clean: int64 `[B, L]`: what a block-causal network sees of the blocks before each position's own: the clean
+            sequence, in training.
+        cache: the same, in sampling: the blocks that are finished, and which one is asked for.
     """
 
     frozen: Tensor | None = None
@@ -32,6 +37,8 @@ class Context:
     positions: Tensor | None = None
     labels: Tensor | None = None
     properties: Tensor | None = None
+    clean: Tensor | None = None
+    cache: Cache | None = None
 
     def index(self, rows: Tensor) -> Context:
         """The context of some rows."""
@@ -45,10 +52,13 @@ class Network(nn.Module, ABC):
     Attributes:
         num_states: S, the states of one position (content tokens, plus the mask where the process has one).
         num_outputs: columns of the head, known after `configure`.
+        block_size: positions of a block, of a block-causal network: one that sees, beside the block of a position, only
+            those before it, clean. None: every position sees every other.
     """
 
     num_states: int
     num_outputs: int
+    block_size: int | None = None
 
     @abstractmethod
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -74,7 +84,7 @@ class Network(nn.Module, ABC):
         Args:
             tokens: int64 `[B, L]`.
             sigma: `[B, 1]` or `[B, L]` total noise, or None for a time-free network.
-            context: what else the network may see.
+            context: what else the network may see. With a cache the states are those of the positions that it asks for.
         """
 
     @abstractmethod

@@ -15,6 +15,7 @@ from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
+from discdiff.networks.cache import Cache
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
@@ -38,6 +39,7 @@ class State:
         generator: the randomness of the current step.
         extras: what one sampler needs beside (an order, a mask fraction); what is `[B, L]` is one number a position.
         block: bool `[B, L]`: the positions that are sampled now, of a sampler that goes by blocks; None is all.
+        cache: what a block-causal network keeps of finished blocks.
     """
 
     tokens: Tensor
@@ -49,6 +51,7 @@ class State:
     generator: Randomness
     extras: dict[str, Tensor] = field(default_factory=dict)
     block: Tensor | None = None
+    cache: Cache | None = None
 
     @property
     def movable(self) -> Tensor:
@@ -62,6 +65,7 @@ class State:
             frozen=self.frozen if bool(self.frozen.any()) else None,
             padding=self.padding if bool(self.padding.any()) else None,
             labels=self.labels,
+            cache=None if self.block is None else self.cache,
         )
 
     def index(self, rows: Tensor) -> State:
@@ -76,6 +80,7 @@ class State:
             index_rows(self.generator, rows),
             {name: value[rows] for name, value in self.extras.items()},
             None if self.block is None else self.block[rows],
+            None if self.cache is None else self.cache[rows],
         )
 
     def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:

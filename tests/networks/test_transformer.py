@@ -46,7 +46,7 @@ def inputs(generator: torch.Generator, length: int = L) -> tuple[Tensor, Tensor]
     return tokens, torch.rand(B, 1, generator=generator, dtype=torch.float64)
 
 
-def logits(network: Transformer, tokens: Tensor, sigma: Tensor | None, **context: Tensor) -> Tensor:
+def logits(network: Transformer, tokens: Tensor, sigma: Tensor | None, **context: Any) -> Tensor:
     return network.head(network.hidden(tokens, sigma, Context(**context)))
 
 
