@@ -18,12 +18,18 @@ from discdiff.networks.cache import Cache
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import at_step, fork
+from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.any_order import AnyOrder
 from discdiff.samplers.base import EventSampler, Gridded, Level, Sampler, State, hidden_in
 from discdiff.samplers.predictor_corrector import PredictorCorrector
 
 BLOCK_SIZE = 64
 """Positions of a block, where neither the sampler nor the network says."""
+
+
+def default_sampler(model: Model) -> Sampler:
+    """`Ancestral()`; of a block-causal model `Blockwise()`, as it has no law of the whole row."""
+    return Ancestral() if model.block_size is None else Blockwise()
 
 
 @dataclass(frozen=True)
