@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
 from discdiff.parameterizations import Parameterization
-from discdiff.prediction import BlockLogits, LazyLogits, Logits, Prediction
+from discdiff.prediction import LazyLogits, Prediction
 from discdiff.processes.base import Process
 from discdiff.schedules import Schedule
 
@@ -108,9 +108,7 @@ class Diffusion(nn.Module):
         if self.process.reveals_noise and frozen is not None:
             shown = Context(**{**vars(context), "frozen": None})
         seen = sigma.clamp(*self.schedule.ends()) if self.time_conditioned else None
-        logits: Logits = LazyLogits(self.network, tokens, seen, shown)
-        if context.cache is not None:
-            logits = BlockLogits(logits, tokens.shape, context.cache.start, context.cache.stop)
+        logits = LazyLogits(self.network, tokens, seen, shown)
         return self.parameterization.predict(self.process, tokens, sigma, frozen, logits)
 
     def forward(self, tokens: Tensor, sigma: Tensor, context: Context | None = None) -> Prediction:

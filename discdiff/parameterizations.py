@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.prediction import DenoiserPrediction, Logits, Positions, Prediction, ScorePrediction
+from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction, ScorePrediction
 from discdiff.processes.base import Process
 
 
@@ -32,7 +32,7 @@ class Parameterization(ABC):
 
     @abstractmethod
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         """What the logits say."""
 
@@ -71,7 +71,7 @@ class Score(Parameterization):
         return process.num_states
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         levels = sigma.expand(tokens.shape)
 
@@ -79,7 +79,19 @@ class Score(Parameterization):
             x, level = (tokens, levels) if where is None else (tokens[where], levels[where])
             return logits(where) + process.log_score_scale(x, level)
 
-        return ScorePrediction(process, tokens, sigma, frozen, log_s=log_s, calls=lambda: logits.evaluated.long())
+        def offset(where: Positions) -> Tensor:
+            return process.log_score_scale(tokens[where], levels[where])[:, 0]
+
+        return ScorePrediction(
+            process,
+            tokens,
+            sigma,
+            frozen,
+            log_s=log_s,
+            calls=lambda: logits.evaluated.long(),
+            logits=logits,
+            offset=offset,
+        )
 
     def encode(self, prediction: Prediction) -> Tensor:
         return prediction.log_score() - prediction.process.log_score_scale(prediction.tokens, prediction.sigma)
@@ -95,9 +107,11 @@ class Denoiser(Parameterization):
         return process.vocab_size
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
-        return DenoiserPrediction(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
+        return DenoiserPrediction(
+            process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long(), logits=logits
+        )
 
     def encode(self, prediction: Prediction) -> Tensor:
         return prediction.log_denoiser()
@@ -193,7 +207,7 @@ class LeaveOneOut(Parameterization):
         return process.vocab_size
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         return LeaveOneOutPrediction(
             process, tokens, sigma, frozen, log_loo=logits, calls=lambda: logits.evaluated.long()

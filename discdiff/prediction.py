@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
+from discdiff.networks.linear_head import Pointwise, Targets, cross_entropy_, row_totals, score_entropy_
 from discdiff.processes.base import Process
 
 Positions = tuple[Tensor, Tensor]
@@ -29,6 +30,25 @@ def positions_of(mask: Tensor) -> Positions:
     """Where a bool `[B, L]` mask is True."""
     rows, positions = mask.nonzero(as_tuple=True)
     return rows, positions
+
+
+HELD = 1 << 23
+"""Probabilities held at once for a gradient: a position of a large vocabulary has many, and a dozen copies of them."""
+
+
+def in_pieces(read: Callable[[Positions], Tensor], where: Positions, states: int) -> Tensor:
+    """`read(where)`, `[N]`, some positions at a time; with gradients each piece is read again for its gradient.
+
+    Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    size = max(1, HELD // states)
+    if len(where[0]) <= size:
+        return read(where)
+    pieces = list(zip(where[0].split(size), where[1].split(size), strict=True))
+    if not torch.is_grad_enabled():
+        return torch.cat([read(piece) for piece in pieces])
+    read((where[0][:0], where[1][:0]))  # the network runs here, not in what is done again
+    return torch.cat([checkpoint(read, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces])
 
 
 class LazyLogits:
@@ -64,57 +84,60 @@ class LazyLogits:
         self._slot[rows] = torch.arange(start, start + len(rows), device=rows.device)
 
     def __call__(self, where: Positions | None) -> Tensor:
-        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
-        needed = torch.ones_like(self._slot, dtype=torch.bool)
-        if where is not None:
-            needed = torch.zeros_like(needed).index_fill(0, where[0], True)
-            if torch.is_grad_enabled():
-                needed[0] = True  # a batch without a masked position still has its (zero) gradient
-        self._evaluate(needed)
-        if self._hidden is None:  # no position was asked for
+        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere.
+
+        With a cache the network answers for one block; elsewhere, where nothing is said, they are 0.
+        """
+        cache = self._context.cache
+        if cache is None:
+            return self._read(where)
+        if where is None:
+            return F.pad(self._read(None), (0, 0, cache.start, self._tokens.shape[1] - cache.stop))
+        rows, place = where
+        inside = (place >= cache.start) & (place < cache.stop)
+        if bool(inside.all()):
+            return self._read((rows, place - cache.start))
+        mine = self._read((rows[inside], place[inside] - cache.start))
+        return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
+
+    def _read(self, where: Positions | None) -> Tensor:
+        if where is None:
+            self._evaluate(torch.ones_like(self._slot, dtype=torch.bool))
+            assert self._hidden is not None, "a batch has a row"
+            return self._network.head(self._hidden[self._slot])
+        hidden = self._hidden_at(where)
+        if hidden is None:
             dtype = next((p.dtype for p in self._network.parameters()), torch.float64)
             return torch.empty(0, self._network.num_outputs, dtype=dtype, device=self._tokens.device)
-        if where is None:
-            return self._network.head(self._hidden[self._slot])
-        return self._network.head(self._hidden[self._slot[where[0]], where[1]])
+        return self._network.head(hidden)
 
+    def _hidden_at(self, where: Positions) -> Tensor | None:
+        """Hidden states `[N, D]`; None if no row has been evaluated, and none needs to be."""
+        if torch.is_grad_enabled():
+            # All rows: one without a masked position still has its (zero) gradient, and a GPU isn't waited for.
+            if self._hidden is None:
+                self._hidden = self._network.hidden(self._tokens, self._sigma, self._context)
+                self._slot = torch.arange(len(self._slot), device=self._slot.device)
+        else:
+            self._evaluate(torch.zeros_like(self._slot, dtype=torch.bool).index_fill(0, where[0], True))
+        if self._hidden is None:
+            return None
+        # One index: the gradient of two is added up one position at a time.
+        return self._hidden.flatten(0, 1).index_select(0, self._slot[where[0]] * self._hidden.shape[1] + where[1])
 
-class Logits(Protocol):
-    """Logits of positions, and which rows the network has seen for them."""
+    def totals(self, pointwise: Pointwise, targets: Targets, where: Positions, weights: Tensor) -> Tensor | None:
+        """Σ weights · loss over each row's positions, `[B]`, never holding the logits; None if the head isn't linear.
 
-    @property
-    def evaluated(self) -> Tensor: ...
-    def __call__(self, where: Positions | None) -> Tensor: ...
-
-
-class BlockLogits:
-    """Logits of one block, of a network that was asked for no other; 0 elsewhere, where it says nothing.
-
-    Args:
-        logits: of the block's positions, counted from its start.
-        shape: B, L.
-        start, stop: of the block.
-    """
-
-    def __init__(self, logits: Logits, shape: tuple[int, ...], start: int, stop: int) -> None:
-        self._logits, self._shape, self._start, self._stop = logits, shape, start, stop
-
-    @property
-    def evaluated(self) -> Tensor:
-        """bool `[B]`: rows that the network has seen."""
-        return self._logits.evaluated
-
-    def __call__(self, where: Positions | None) -> Tensor:
-        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
-        if where is None:
-            mine = self._logits(None)
-            return F.pad(mine, (0, 0, self._start, self._shape[1] - self._stop))
-        rows, place = where
-        inside = (place >= self._start) & (place < self._stop)
-        if bool(inside.all()):
-            return self._logits((rows, place - self._start))
-        mine = self._logits((rows[inside], place[inside] - self._start))
-        return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
+        Args:
+            pointwise: the loss.
+            targets: of the N positions `where`.
+            weights: `[N]`.
+        """
+        head, batch = self._network.linear_head(), len(self._tokens)
+        hidden = None if head is None else self._hidden_at(where)
+        if head is None or hidden is None:
+            return None
+        return row_totals(hidden, head, pointwise, targets, weights=weights, rows=where[0], batch=batch)
 
 
 class Prediction(ABC):
@@ -219,10 +242,46 @@ class Prediction(ABC):
         """
         return self.nll(x0, where)
 
+    def reveal_totals(self, x0: Tensor, where: Positions, weights: Tensor) -> Tensor:
+        """Σ weights · `reveal_loss` over each row's masked positions `where`: `[B]` nats.
+
+        Where it can be had straight from hidden states, no logits are held; else some positions at a time are read, and
+        read again for the gradient.
+        """
+        return self.totals(lambda some: self.reveal_loss(x0, some), where, weights)
+
+    def totals(self, read: Callable[[Positions], Tensor], where: Positions, weights: Tensor | None = None) -> Tensor:
+        """Σ weights · read over each row's positions: `[B]`; no more than some positions' laws are held at once.
+
+        Args:
+            read: gives `[n]` values of n positions.
+            where: N positions.
+            weights: `[N]`, or None for ones.
+        """
+        values = in_pieces(read, where, self.process.num_states)
+        if weights is not None:
+            values = weights.to(values.dtype) * values
+        return values.new_zeros(len(self.tokens)).index_add(0, where[0], values)
+
     def score_entropy(self, x0: Tensor, where: Positions) -> Tensor:
         """The denoising score entropy at `where`, per unit of σ: `[N]` nats."""
         x, sigma = self._at(where)
         return self.process.score_entropy(self.log_score(where), x, x0[where], sigma)
+
+    def score_entropy_totals(self, x0: Tensor, where: Positions, weights: Tensor) -> Tensor:
+        """Σ weights · `score_entropy` over each row's positions `where`, which can move: `[B]` nats."""
+        return self._rate_totals(self.score_entropy, x0, where, weights)
+
+    def elbo_totals(self, x0: Tensor, where: Positions, weights: Tensor) -> Tensor:
+        """Σ weights · `elbo_rate` over each row's positions `where`, which can move: `[B]` nats."""
+        return self._rate_totals(self.elbo_rate, x0, where, weights)
+
+    def _rate_totals(
+        self, rate: Callable[[Tensor, Positions], Tensor], x0: Tensor, where: Positions, weights: Tensor
+    ) -> Tensor:
+        if self.process.reveals_noise:  # masked positions: both rates are the loss of revealing them, over e^σ − 1
+            return self.reveal_totals(x0, where, weights / torch.expm1(self.sigma[where].double()))
+        return self.totals(lambda some: rate(x0, some), where, weights)
 
     def elbo_rate(self, x0: Tensor, where: Positions) -> Tensor:
         """The bound's integrand at positions that can move, per unit of σ: `[N]` nats.
@@ -255,6 +314,7 @@ class DenoiserPrediction(Prediction):
         log_p: gives `[N, V]` (or `[B, L, V]`) unnormalised log probabilities for positions.
         calls: gives the evaluations of each row so far.
         weighed: whether what the probabilities sum to says something: see `log_mass`.
+        logits: where log_p are these, losses may be had of them without holding them.
     """
 
     def __init__(
@@ -267,9 +327,10 @@ class DenoiserPrediction(Prediction):
         log_p: Callable[[Positions | None], Tensor],
         calls: Callable[[], Tensor],
         weighed: bool = False,
+        logits: LazyLogits | None = None,
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
-        self._log_p, self._calls, self.guided = log_p, calls, weighed
+        self._log_p, self._calls, self.guided, self._logits = log_p, calls, weighed, logits
 
     @property
     def calls(self) -> Tensor:
@@ -281,6 +342,13 @@ class DenoiserPrediction(Prediction):
     def _normalized(self, where: Positions | None) -> Tensor:
         """log p(x0_i | xt) before frozen positions are settled."""
         return self.process.restrict(self._log_p(where), self._at(where)[0]).log_softmax(-1)
+
+    def reveal_totals(self, x0: Tensor, where: Positions, weights: Tensor) -> Tensor:
+        made = None
+        if self._logits is not None:  # at masked positions `restrict` takes nothing away
+            targets = Targets(x0[where], self.process.vocab_size)
+            made = self._logits.totals(cross_entropy_, targets, where, weights)
+        return super().reveal_totals(x0, where, weights) if made is None else made
 
     def log_mass(self, where: Positions) -> Tensor | None:
         if not self.guided:
@@ -310,6 +378,8 @@ class ScorePrediction(Prediction):
     Args:
         log_s: gives `[N, S]` (or `[B, L, S]`) log scores for positions; the entry at xt_i is ignored.
         calls: gives the evaluations of each row so far.
+        logits, offset: where log_s is these logits and `offset(where)` `[N]` added to them at masked positions, losses
+            may be had without holding the logits.
     """
 
     def __init__(
@@ -321,9 +391,11 @@ class ScorePrediction(Prediction):
         *,
         log_s: Callable[[Positions | None], Tensor],
         calls: Callable[[], Tensor],
+        logits: LazyLogits | None = None,
+        offset: Callable[[Positions], Tensor] | None = None,
     ) -> None:
         super().__init__(process, tokens, sigma, frozen)
-        self._log_s, self._calls = log_s, calls
+        self._log_s, self._calls, self._logits, self._offset = log_s, calls, logits, offset
         self.has_denoiser, self.leaves_out = process.reveals_noise, True
 
     @property
@@ -354,6 +426,14 @@ class ScorePrediction(Prediction):
             )
         log_p = self.process.denoiser_from_score(self.log_score(where), x, sigma)
         return self._settle(log_p, where, log=True)
+
+    def reveal_totals(self, x0: Tensor, where: Positions, weights: Tensor) -> Tensor:
+        made = None
+        if self._logits is not None and self._offset is not None:
+            offset = self._offset(where) + torch.log(torch.expm1(self.sigma[where]))
+            targets = Targets(x0[where], self.process.vocab_size, offset)
+            made = self._logits.totals(score_entropy_, targets, where, weights)
+        return super().reveal_totals(x0, where, weights) if made is None else made
 
     def reveal_loss(self, x0: Tensor, where: Positions) -> Tensor:
         sigma = self.sigma[where]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from discdiff import prediction as prediction_module
 from discdiff.model import Diffusion
+from discdiff.networks import linear_head
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser, Score
 from discdiff.processes import Absorbing, Uniform
@@ -65,6 +73,73 @@ def test_bf16_autocast(process: str, parameterization: str, loss: str) -> None:
     assert half.dtype == torch.float32
     assert half.isfinite().all()
     assert half.sum().item() == pytest.approx(full.sum().item(), rel=0.03)
+
+
+@pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
+def test_in_pieces(process: str, parameterization: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two positions at a time, each read again for its gradient: the same values and gradients as all at once.
+
+    The plain path, without a linear head, is a third way to the same numbers.
+    """
+    model, made = small(process, parameterization), LOSSES[loss].make()
+    with torch.no_grad():
+        for weight in model.parameters():  # the head starts at zero, where many gradients are zero
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    model.double()
+    rows = ROWS[torch.arange(3).repeat(4)]
+    scale = torch.arange(1.0, len(rows) + 1, dtype=torch.float64)
+
+    def run(objective: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        values = made(model, rows, generator=Keys(0, torch.arange(len(rows))))
+        weights = [p for p in model.parameters() if p.requires_grad]
+        return [values.detach(), *torch.autograd.grad(objective(values), weights, materialize_grads=True)]
+
+    for objective in (torch.sum, lambda values: (scale * values).sum()):
+        expected = run(objective)
+        with monkeypatch.context() as patch:
+            patch.setattr(prediction_module, "HELD", 2 * model.process.num_states)
+            patch.setitem(linear_head._FLOATS, "cpu", 2 * model.process.num_states)
+            pieces = run(objective)
+            patch.setattr(Transformer, "linear_head", lambda self: None)
+            plain = run(objective)
+        for one, two, three in zip(expected, pieces, plain, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(three, one, rtol=1e-9, atol=1e-11)
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor):
+                self.numel = max(self.numel, value.numel())
+        return out
+
+
+# Not where a process is a dense matrix of rates, and not the implicit loss: its rates are of all states by definition.
+THIN = [plan for plan in PLANS if PROCESSES[plan[0]].redraws and not plan[2].startswith("ise")]
+
+
+@pytest.mark.parametrize(("process", "parameterization", "loss"), THIN)
+def test_logits_are_never_held(process: str, parameterization: str, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward, no tensor has a number for each state of each position: pieces, at any vocabulary."""
+    vocabulary, length = 300, 64
+    made_process = PROCESSES[process].make(vocabulary)
+    network = Transformer(made_process.num_states, dim=4, depth=1, heads=2, cond_dim=4, mlp_ratio=1)
+    model = Diffusion(network, made_process, LogLinear(), PARAMETERIZATIONS[parameterization]())
+    made = LOSSES[loss].make()
+    monkeypatch.setattr(prediction_module, "HELD", 8 * made_process.num_states)
+    monkeypatch.setitem(linear_head._FLOATS, "cpu", 8 * made_process.num_states)
+    tokens = torch.randint(vocabulary, (4, length), generator=torch.Generator().manual_seed(0))
+    with Largest() as largest:
+        made(model, Sequences.full(tokens), generator=Keys(0, torch.arange(4))).sum().backward()
+    assert largest.numel < 4 * length * made_process.num_states / 8
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from discdiff.likelihood.scored import Scored
 from discdiff.losses.blockwise import mask_blocks
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
-from discdiff.prediction import Positions, positions_of
+from discdiff.prediction import Positions, in_pieces, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, at_step, uniform
 
@@ -80,7 +81,8 @@ def by_masking(model: Model, part: Scored, generator: Randomness, samples: int, 
         hidden = order.argsort(-1) < k[:, None]
         xt = torch.where(hidden, mask, tokens)
         where = positions_of(hidden)
-        loss = model.predict(xt, noise_of_fraction(fraction, model), part.context()).reveal_loss(tokens, where)
+        prediction = model.predict(xt, noise_of_fraction(fraction, model), part.context())
+        loss = in_pieces(partial(prediction.reveal_loss, tokens), where, model.process.num_states)
         values.append(_scatter(loss, where, tokens) * (n / k.double())[:, None])
     diffusion = torch.stack(values)
     return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
@@ -96,7 +98,8 @@ def by_blocks(model: Model, part: Scored, generator: Randomness, samples: int, f
         masked = mask_blocks(model, part.where, real, points, u)
         xt = torch.where(masked.hidden, torch.tensor(model.process.mask_id, device=tokens.device), tokens)
         where = positions_of(masked.hidden)
-        loss = model.predict(xt, noise_of_fraction(masked.fraction, model), context).reveal_loss(tokens, where)
+        prediction = model.predict(xt, noise_of_fraction(masked.fraction, model), context)
+        loss = in_pieces(partial(prediction.reveal_loss, tokens), where, model.process.num_states)
         values.append(_scatter(loss, where, tokens) * masked.weight)
     diffusion = torch.stack(values)
     return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
@@ -112,7 +115,8 @@ def by_score_entropy(model: Model, part: Scored, generator: Randomness, samples:
         sigma = level[:, None].to(model.dtype)
         xt, weight = noised(model.process, tokens, part.where, sigma, coin, generator=draw)
         where = positions_of(model.process.active(xt) & part.where)
-        entropy = model.predict(xt, sigma, part.context()).score_entropy(tokens, where)
+        prediction = model.predict(xt, sigma, part.context())
+        entropy = in_pieces(partial(prediction.score_entropy, tokens), where, model.process.num_states)
         diffusion.append((weight / density)[:, None] * _scatter(entropy, where, tokens))
         # steps that no replicate above uses, one for each; and the coin's other side, so that the terms err apart
         last.append(reconstruction(model, part, (coin + 0.5) % 1.0, at_step(generator, first + samples + 1 + j)))

@@ -28,7 +28,7 @@ class AnyOrder(Loss):
         self.check(model)
         points = time_points(len(sequences), generator=generator, device=sequences.device)
         k, xt, sigma = mask_exactly(model, sequences, points, generator=generator)
-        return masked_cross_entropy(model, sequences, xt, sigma) * sequences.lengths / k
+        return masked_cross_entropy(model, sequences, xt, sigma, sequences.lengths.double() / k)
 
 
 def mask_exactly(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.losses.base import Loss, absorbing, context_of, sum_rows
+from discdiff.losses.base import Loss, absorbing, context_of
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
 from discdiff.prediction import positions_of
@@ -51,8 +51,7 @@ class Blockwise(Loss):
         sigma = noise_of_fraction(masked.fraction, model)
         prediction = model.predict(xt, sigma, replace(context_of(sequences), clean=tokens))
         where = positions_of(masked.hidden & sequences.unknown)
-        values = prediction.reveal_loss(tokens, where)
-        return sum_rows(masked.weight[where].to(values.dtype) * values, where[0], len(sequences))
+        return prediction.reveal_totals(tokens, where, masked.weight[where])
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised
 from discdiff.model import Model
-from discdiff.prediction import positions_of
+from discdiff.prediction import Positions, positions_of
 from discdiff.randomness import Randomness
 from discdiff.sequences import Sequences
 
@@ -30,12 +30,16 @@ class ConcreteScoreMatching(TimedLoss):
         process = model.process
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
         where = positions_of(process.active(draw.tokens) & sequences.unknown)
-        log_s = prediction.log_score(where)
-        x, x0, sigma = draw.tokens[where], sequences.tokens[where], prediction.sigma[where].to(log_s.dtype)
-        lost = -torch.expm1(-sigma)[:, None]
-        compared = process.rates_into(x, dtype=log_s.dtype) > 0  # the diagonal of Q is negative
-        # Scaled before they are squared: at σ = 1e-6 a ratio is 1e6 V.
-        said = (torch.where(compared, log_s, 0.0) + lost.log()).exp()
-        error = said - lost * process.conditional_ratio(x, x0, sigma)
-        squares = torch.where(compared, error, torch.zeros_like(error)).square().sum(-1)
-        return sum_rows(squares, where[0], len(sequences)) / (1 - model.schedule.t_min)
+
+        def squares(some: Positions) -> Tensor:
+            log_s = prediction.log_score(some)
+            x, x0, sigma = draw.tokens[some], sequences.tokens[some], prediction.sigma[some].to(log_s.dtype)
+            lost = -torch.expm1(-sigma)[:, None]
+            compared = process.rates_into(x, dtype=log_s.dtype) > 0  # the diagonal of Q is negative
+            # Scaled before they are squared: at σ = 1e-6 a ratio is 1e6 V.
+            said = (torch.where(compared, log_s, 0.0) + lost.log()).exp()
+            error = said - lost * process.conditional_ratio(x, x0, sigma)
+            return torch.where(compared, error, torch.zeros_like(error)).square().sum(-1)
+
+        weight = draw.weight / (1 - model.schedule.t_min)
+        return prediction.totals(squares, where, weight[where[0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised
 from discdiff.model import Model
@@ -26,5 +26,4 @@ class ContinuousELBO(TimedLoss):
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
         where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
-        total = sum_rows(prediction.elbo_rate(sequences.tokens, where), where[0], len(sequences))
-        return draw.rate.to(total.dtype) * total
+        return prediction.elbo_totals(sequences.tokens, where, draw.dsigma[where[0]])

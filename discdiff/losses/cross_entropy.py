@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss, needs_denoiser
 from discdiff.losses.times import Noised
 from discdiff.model import Model
@@ -28,5 +28,5 @@ class CrossEntropy(TimedLoss):
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
         where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
-        total = sum_rows(prediction.nll(sequences.tokens, where), where[0], len(sequences))
-        return total / (1 - model.schedule.t_min)
+        weight = draw.weight / (1 - model.schedule.t_min)
+        return prediction.totals(lambda some: prediction.nll(sequences.tokens, some), where, weight[where[0]])

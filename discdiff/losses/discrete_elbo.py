@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.losses.base import Loss, context_of, sum_rows
+from discdiff.losses.base import Loss, context_of
 from discdiff.losses.timed import needs_denoiser
 from discdiff.losses.times import corrupted
 from discdiff.model import Model
-from discdiff.prediction import positions_of
+from discdiff.prediction import Positions, positions_of
 from discdiff.processes.base import exp_excess
 from discdiff.randomness import Randomness, time_points
 from discdiff.schedules import Schedule
@@ -66,15 +66,19 @@ class D3PM(Loss):
         xt = corrupted(model, sequences, sigma, generator=generator)
         prediction = model.predict(xt, sigma, context_of(sequences))
         where = positions_of(process.active(xt) & sequences.unknown)
-        log_p = prediction.log_denoiser(where)
-        # In float64: on a chain of neighbours far states have probabilities below float32's range.
-        now, later = (level.expand(xt.shape)[where].double() for level in (sigma, sigma_next))
-        x, x0 = xt[where], sequences.tokens[where]
-        said = process.posterior_from_denoiser(log_p.double(), x, now, later)
-        terms = (self.steps * kl(process.bridge(x, x0, now, later), said)).to(log_p.dtype)
-        if self.auxiliary > 0:
-            terms = terms - self.auxiliary * log_p.gather(-1, x0[:, None])[:, 0]
-        return sum_rows(terms, where[0], len(sequences))
+
+        def terms(some: Positions) -> Tensor:
+            log_p = prediction.log_denoiser(some)
+            # In float64: on a chain of neighbours far states have probabilities below float32's range.
+            now, later = (level.expand(xt.shape)[some].double() for level in (sigma, sigma_next))
+            x, x0 = xt[some], sequences.tokens[some]
+            said = process.posterior_from_denoiser(log_p.double(), x, now, later)
+            each = (self.steps * kl(process.bridge(x, x0, now, later), said)).to(log_p.dtype)
+            if self.auxiliary > 0:
+                each = each - self.auxiliary * log_p.gather(-1, x0[:, None])[:, 0]
+            return each
+
+        return prediction.totals(terms, where)
 
     def __repr__(self) -> str:
         given = {"steps": (self.steps, 1000), "auxiliary": (self.auxiliary, 0.0)}

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss, needs_denoiser
 from discdiff.losses.times import Noised
 from discdiff.model import Model
-from discdiff.prediction import positions_of
+from discdiff.prediction import Positions, positions_of
 from discdiff.processes.rank_one import RankOne
 from discdiff.randomness import Randomness
 from discdiff.sequences import Sequences
@@ -41,12 +41,14 @@ class GeneralizedKL(TimedLoss):
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         prediction = model.predict(draw.tokens, draw.sigma, context_of(sequences))
         where = positions_of(model.process.active(draw.tokens) & sequences.unknown)
-        log_p = prediction.log_denoiser(where)
-        x, x0 = draw.tokens[where], sequences.tokens[where]
-        # Where xt is no content token its probability as x0 is 0.
-        stay = model.process.states(log_p, -torch.inf).gather(-1, x[:, None])[:, 0]
-        said = log_p.gather(-1, x0[:, None])[:, 0]
-        terms = torch.where(x == x0, -torch.expm1(said), -said - stay.exp())
-        total = sum_rows(terms, where[0], len(sequences))
-        weight = draw.rate / torch.expm1(model.schedule.total_noise(draw.t))[:, 0]
-        return weight.to(total.dtype) * total
+
+        def terms(some: Positions) -> Tensor:
+            log_p = prediction.log_denoiser(some)
+            x, x0 = draw.tokens[some], sequences.tokens[some]
+            # Where xt is no content token its probability as x0 is 0.
+            stay = model.process.states(log_p, -torch.inf).gather(-1, x[:, None])[:, 0]
+            said = log_p.gather(-1, x0[:, None])[:, 0]
+            return torch.where(x == x0, -torch.expm1(said), -said - stay.exp())
+
+        weight = draw.dsigma / torch.expm1(model.schedule.total_noise(draw.t))[:, 0]
+        return prediction.totals(terms, where, weight[where[0]])

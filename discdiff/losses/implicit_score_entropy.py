@@ -10,7 +10,7 @@ from discdiff.losses.base import context_of, sum_rows
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised, TimeSampling, UniformTimes
 from discdiff.model import Model
-from discdiff.prediction import positions_of
+from discdiff.prediction import Positions, in_pieces, positions_of
 from discdiff.randomness import Randomness, categorical, uniform
 from discdiff.sequences import Sequences
 
@@ -46,11 +46,15 @@ class ImplicitScoreEntropy(TimedLoss):
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
         process, x = model.process, draw.tokens
         where = positions_of(process.active(x) & sequences.unknown)
-        log_s = model.predict(x, draw.sigma, context_of(sequences)).log_score(where)
-        into = process.rates_into(x[where], dtype=log_s.dtype).clamp(min=0)  # the diagonal is negative
-        # −∞ where nothing jumps: 0 · e^−∞ has a gradient of its own
-        leave = (into * torch.where(into > 0, log_s, 0.0).exp()).sum(-1)
-        total = sum_rows(leave, where[0], len(sequences))
+        prediction = model.predict(x, draw.sigma, context_of(sequences))
+
+        def leave(some: Positions) -> Tensor:
+            log_s = prediction.log_score(some)
+            into = process.rates_into(x[some], dtype=log_s.dtype).clamp(min=0)  # the diagonal is negative
+            # −∞ where nothing jumps: 0 · e^−∞ has a gradient of its own
+            return (into * torch.where(into > 0, log_s, 0.0).exp()).sum(-1)
+
+        total = prediction.totals(leave, where)
         out = process.rates_from(x, dtype=torch.float64).clamp(min=0) * sequences.unknown[..., None]
         pick = self._all if self.neighbors is None else self._some
         rows, positions, states, weights = pick(out, generator)
@@ -58,10 +62,13 @@ class ImplicitScoreEntropy(TimedLoss):
             tokens = x[rows].scatter(-1, positions[:, None], states[:, None])
             context = context_of(sequences).index(rows)
             at = (torch.arange(len(rows), device=x.device), positions)
-            there = model.predict(tokens, draw.sigma[rows], context).log_score(at)
-            back = there.gather(-1, x[rows, positions][:, None])[:, 0]
+            shown = x[rows, positions]
+            there = model.predict(tokens, draw.sigma[rows], context)
+            back = in_pieces(
+                lambda some: there.log_score(some).gather(-1, shown[some[0]][:, None])[:, 0], at, process.num_states
+            )
             total = total - sum_rows(weights.to(back.dtype) * back, rows, len(sequences))
-        return draw.rate.to(total.dtype) * total
+        return draw.dsigma.to(total.dtype) * total
 
     @staticmethod
     def _all(out: Tensor, generator: Randomness) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from discdiff.losses.base import Loss, absorbing, context_of, sum_rows
+from discdiff.losses.base import Loss, absorbing, context_of
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised
 from discdiff.model import Model
@@ -14,8 +14,10 @@ from discdiff.randomness import Randomness, time_points
 from discdiff.sequences import Sequences
 
 
-def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor) -> Tensor:
-    """Σ_masked −log p(x0_i | xt): nats per sequence, `[B]`.
+def masked_cross_entropy(
+    model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """weights · Σ_masked −log p(x0_i | xt): nats per sequence, `[B]`.
 
     Of an unnormalised score, whose scale must be learned too: Σ_y p̃_y − log p̃_x0 − 1 (`Prediction.reveal_loss`), so
     that the losses stay equal to its score entropy and to its bound.
@@ -23,10 +25,13 @@ def masked_cross_entropy(model: Model, sequences: Sequences, xt: Tensor, sigma: 
     Args:
         xt: sequences with masks, int64 `[B, L]`.
         sigma: the noise that a time-conditioned network is shown, `[B, 1]`.
+        weights: of the rows, `[B]`; ones by default. A loss gives them here and not to the result, whose gradient is
+            made beforehand where an objective weighs its rows alike.
     """
     prediction = model.predict(xt, sigma, context_of(sequences))
     where = positions_of(model.process.active(xt) & sequences.unknown)
-    return sum_rows(prediction.reveal_loss(sequences.tokens, where), where[0], len(sequences))
+    weights = sigma.new_ones(len(sequences)) if weights is None else weights
+    return prediction.reveal_totals(sequences.tokens, where, weights[where[0]])
 
 
 class TimeCrossEntropy(TimedLoss):
@@ -40,9 +45,8 @@ class TimeCrossEntropy(TimedLoss):
         absorbing(model, self)
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
-        weight = draw.rate / torch.expm1(model.schedule.total_noise(draw.t))[:, 0]
-        values = masked_cross_entropy(model, sequences, draw.tokens, draw.sigma)
-        return weight.to(values.dtype) * values
+        weight = draw.dsigma / torch.expm1(model.schedule.total_noise(draw.t))[:, 0]
+        return masked_cross_entropy(model, sequences, draw.tokens, draw.sigma, weight)
 
 
 class MaskFractionCrossEntropy(Loss):
@@ -60,8 +64,7 @@ class MaskFractionCrossEntropy(Loss):
         # 1 − u lies in (0, 1]: no division by zero, and λ = 1 shows the network the fully masked sequence.
         fraction = 1 - time_points(len(sequences), generator=generator, device=sequences.device)[:, None]
         xt = process.corrupt(sequences.tokens, -torch.log1p(-fraction), generator=generator)
-        values = masked_cross_entropy(model, sequences, xt, noise_of_fraction(fraction, model))
-        return values / fraction[:, 0].to(values.dtype)
+        return masked_cross_entropy(model, sequences, xt, noise_of_fraction(fraction, model), 1 / fraction[:, 0])
 
 
 def noise_of_fraction(fraction: Tensor, model: Model) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised, corrupted
 from discdiff.model import Model
@@ -24,7 +24,7 @@ class ScoreEntropy(TimedLoss):
     """
 
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
-        return score_entropy_of(model, sequences, draw.tokens, draw.sigma, draw.rate)
+        return score_entropy_of(model, sequences, draw.tokens, draw.sigma, draw.dsigma)
 
 
 def score_entropy_at(model: Model, sequences: Sequences, t: Tensor, *, generator: Randomness) -> Tensor:
@@ -35,8 +35,7 @@ def score_entropy_at(model: Model, sequences: Sequences, t: Tensor, *, generator
 
 
 def score_entropy_of(model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor, rate: Tensor) -> Tensor:
-    """σ' times the score entropy of `xt` `[B, L]` at `sigma` `[B, 1]`, `rate` `[B]` being σ': `[B]`."""
+    """`rate` `[B]` times the score entropy of `xt` `[B, L]` at `sigma` `[B, 1]`: `[B]`."""
     prediction = model.predict(xt, sigma, context_of(sequences))
     where = positions_of(model.process.active(xt) & sequences.unknown)
-    total = sum_rows(prediction.score_entropy(sequences.tokens, where), where[0], len(sequences))
-    return rate.to(total.dtype) * total
+    return prediction.score_entropy_totals(sequences.tokens, where, rate[where[0]])

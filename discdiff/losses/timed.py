@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,13 +28,12 @@ class TimedLoss(Loss):
 
     @abstractmethod
     def integrand(self, model: Model, sequences: Sequences, draw: Noised, *, generator: Randomness) -> Tensor:
-        """f for one draw of noise, `[B]` per unit of t, differentiable."""
+        """f dt for one draw of noise, `draw.weight` being dt: `[B]`, differentiable."""
 
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
         self.check(model)
         draw = noised(model, sequences, self.times, generator=generator)
-        values = self.integrand(model, sequences, draw, generator=generator)
-        return draw.weight.to(values.dtype) * values
+        return self.integrand(model, sequences, draw, generator=generator)
 
     def __repr__(self) -> str:
         given = "" if isinstance(self.times, UniformTimes) else f"times={self.times!r}"
@@ -69,5 +69,6 @@ def adapted_times(
     Give some hundred rows for each piece; a trained model's is the one that counts. See `fit_times` for the rest.
     """
     draw = noised(model, sequences, UniformTimes(), generator=generator)
+    draw = replace(draw, weight=torch.ones_like(draw.weight))  # f itself
     values = loss.integrand(model, sequences, draw, generator=generator)
     return fit_times(values, draw.t[:, 0], model.schedule, pieces=pieces, floor=floor)

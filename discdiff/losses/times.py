@@ -99,6 +99,11 @@ class Noised:
     rate: Tensor
     tokens: Tensor
 
+    @property
+    def dsigma(self) -> Tensor:
+        """σ'(t) dt: float64 `[B]`."""
+        return self.weight * self.rate
+
 
 def noised(model: Model, sequences: Sequences, times: TimeSampling, *, generator: Randomness) -> Noised:
     """Draw t by `times` and xt ~ q(· | x0) at σ(t)."""

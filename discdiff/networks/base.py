@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from discdiff.networks.cache import Cache
 
 if TYPE_CHECKING:
+    from discdiff.networks.linear_head import LinearHead
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
 
@@ -76,6 +77,10 @@ class Network(nn.Module, ABC):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """Weights `[out, in]` that map hidden states to hidden states: what an optimiser of matrices may take."""
         return []
+
+    def linear_head(self) -> LinearHead | None:
+        """The head's weights where it is a plain linear map, so that losses need not hold its logits; else None."""
+        return None
 
     @abstractmethod
     def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:

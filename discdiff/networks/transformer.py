@@ -25,6 +25,7 @@ from discdiff.networks.layers import (
     rotary_tables,
     wide,
 )
+from discdiff.networks.linear_head import LinearHead
 
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
@@ -282,6 +283,9 @@ class Transformer(Network):
         with full_precision(hidden):
             logits: Tensor = F.linear(hidden.to(dtype), self.output.weight.to(dtype), self.output.bias.to(dtype))
         return logits
+
+    def linear_head(self) -> LinearHead:
+        return LinearHead(self.output.weight, self.output.bias)
 
     def _condition(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor | None:
         """`[B, 1 or L, cond_dim]`, or None for a network without conditions."""

@@ -21,7 +21,7 @@ from discdiff.losses import (
 from discdiff.losses.times import Noised
 from discdiff.model import Model
 from discdiff.parameterizations import LeaveOneOut, LeaveOneOutPrediction
-from discdiff.prediction import DenoiserPrediction, Logits, Positions, Prediction
+from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction
 from discdiff.processes import Process
 from discdiff.randomness import Randomness
 from discdiff.schedules import LogLinear, Schedule
@@ -40,7 +40,7 @@ class Mixed(LeaveOneOut):
     """The leave-one-out law fed where the posterior is meant."""
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         return DenoiserPrediction(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
 
@@ -164,7 +164,7 @@ class Leaky(LeaveOneOut):
     """A denoiser that believes in masks in clean data."""
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         return Leaking(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
 

@@ -11,7 +11,7 @@ from discdiff.constraints import Unconstrained
 from discdiff.losses import AnyOrder, MaskFractionCrossEntropy, ScoreEntropy
 from discdiff.model import Model
 from discdiff.parameterizations import Conditional
-from discdiff.prediction import DenoiserPrediction, Logits, Positions, Prediction
+from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction
 from discdiff.processes import Process
 from discdiff.randomness import Keys, Randomness
 from discdiff.samplers import Ancestral, Euler, Level
@@ -66,7 +66,7 @@ class Leaky(Conditional):
     """A denoiser that believes in masks in clean data."""
 
     def predict(
-        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: Logits
+        self, process: Process, tokens: Tensor, sigma: Tensor, frozen: Tensor | None, logits: LazyLogits
     ) -> Prediction:
         return Leaking(process, tokens, sigma, frozen, log_p=logits, calls=lambda: logits.evaluated.long())
 
