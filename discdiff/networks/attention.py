@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.networks.blocks import Blocks
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -23,37 +22,30 @@ class Visibility:
     Args:
         padding: bool `[B, L]`, True where a position is not attended to; None where all are.
         segments: int64 `[B, L]`: a query sees the keys of its own segment; None where there is one segment.
-        blocks: of a block-causal network, whose rows have no segments; None where all blocks are seen.
 
     No query is left without a key: in a row that is all padding every key is seen, and with segments each
     position sees itself. What such positions hold is never read, but their gradients must stay finite.
     """
 
-    def __init__(
-        self, padding: Tensor | None = None, segments: Tensor | None = None, blocks: Blocks | None = None
-    ) -> None:
-        self.padding, self.segments, self.blocks = padding, segments, blocks
+    def __init__(self, padding: Tensor | None = None, segments: Tensor | None = None) -> None:
+        self.padding, self.segments = padding, segments
         self._mask: Tensor | None = None
 
     @property
     def everywhere(self) -> bool:
         """Every query sees every key."""
-        return self.padding is None and self.segments is None and (self.blocks is None or self.blocks.everywhere)
+        return self.padding is None and self.segments is None
 
     def mask(self) -> Tensor | None:
-        """bool, True where the key is seen: `[B, 1, 1, L]`, or `[B or 1, 1, L, L]`; None if everywhere."""
+        """bool, True where the key is seen: `[B, 1, 1, L]`, with segments `[B, 1, L, L]`, None if everywhere."""
         if self._mask is None and not self.everywhere:
             self._mask = self._build()
         return self._mask
 
     def _build(self) -> Tensor:
         if self.segments is None:
-            ordered = None if self.blocks is None or self.blocks.everywhere else self.blocks.visible()
-            if self.padding is None:
-                assert ordered is not None
-                return ordered[None, None]
-            real = (~self.padding | self.padding.all(-1, keepdim=True))[:, None, None, :]
-            return real if ordered is None else real & ordered
+            assert self.padding is not None
+            return (~self.padding | self.padding.all(-1, keepdim=True))[:, None, None, :]
         seen = self.segments[:, :, None] == self.segments[:, None, :]
         if self.padding is not None:
             itself = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)

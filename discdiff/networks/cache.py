@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from discdiff.networks.blocks import Blocks, windows
+from discdiff.networks.blocks import windows
 
 
 @dataclass
-class _Layer:
+class Layer:
     """What one layer keeps of all rows; allocated when it is first written.
 
     Attributes:
@@ -24,13 +24,14 @@ class _Layer:
     values: Tensor | None = None
     edges: dict[int, Tensor] = field(default_factory=dict)
 
-    def index(self, rows: Tensor) -> _Layer:
+    def index(self, rows: Tensor) -> Layer:
+        """A copy of some rows."""
         keys, values = (None if value is None else value[rows] for value in (self.keys, self.values))
-        return _Layer(keys, values, {place: edge[rows] for place, edge in self.edges.items()})
+        return Layer(keys, values, {place: edge[rows] for place, edge in self.edges.items()})
 
 
 @dataclass
-class _Entry:
+class Entry:
     """All layers under one condition: guidance by labels asks for the same tokens with a label and without.
 
     Attributes:
@@ -40,11 +41,16 @@ class _Entry:
 
     labels: Tensor | None
     ready: Tensor
-    layers: dict[int, _Layer] = field(default_factory=dict)
+    layers: dict[int, Layer] = field(default_factory=dict)
 
-    def index(self, rows: Tensor) -> _Entry:
+    def layer(self, number: int) -> Layer:
+        """What a layer, counted from 0, keeps."""
+        return self.layers.setdefault(number, Layer())
+
+    def index(self, rows: Tensor) -> Entry:
+        """A copy of some rows."""
         labels = None if self.labels is None else self.labels[rows]
-        return _Entry(labels, self.ready[rows.cpu()], {k: layer.index(rows) for k, layer in self.layers.items()})
+        return Entry(labels, self.ready[rows.cpu()], {k: layer.index(rows) for k, layer in self.layers.items()})
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Cache:
     start: int = 0
     stop: int = 0
     rows: Tensor | None = None
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
     def window(self, start: int, stop: int) -> Cache:
         """The same cache, asked for another block."""
@@ -81,57 +87,42 @@ class Cache:
             return replace(self, rows=mine)
         return replace(self, batch=len(rows), rows=None, entries=[entry.index(mine) for entry in self.entries])
 
-    def open(self, labels: Tensor | None, device: torch.device) -> Pass:
-        """What one forward pass of these rows, int64 labels `[rows]` or None, reads and writes."""
+    def entry(self, labels: Tensor | None) -> Entry:
+        """What is kept of these rows under their labels, int64 `[rows]` or None."""
         entry = next((entry for entry in self.entries if self._serves(entry, labels)), None)
         if entry is None:
             unseen = None if labels is None else labels.new_full((self.batch,), -2)
-            entry = _Entry(unseen, torch.zeros(self.batch, dtype=torch.int64))
+            entry = Entry(unseen, torch.zeros(self.batch, dtype=torch.int64))
             self.entries.append(entry)
         if entry.labels is not None and labels is not None:
             entry.labels[slice(None) if self.rows is None else self.rows] = labels
-        return Pass(self, entry, device)
+        return entry
 
-    def _serves(self, entry: _Entry, labels: Tensor | None) -> bool:
+    def ready(self, entry: Entry) -> int:
+        """How many positions are kept of all of these rows."""
+        mine = entry.ready if self.rows is None else entry.ready[self.rows.cpu()]
+        return min(int(mine.min()), self.start) if len(mine) else self.start
+
+    def keep(self, entry: Entry) -> None:
+        """To be called when all layers have written: all before the block that is asked for is kept from now on."""
+        entry.ready[slice(None) if self.rows is None else self.rows.cpu()] = self.start
+
+    def _serves(self, entry: Entry, labels: Tensor | None) -> bool:
         if labels is None or entry.labels is None:
             return labels is None and entry.labels is None
         known = entry.labels if self.rows is None else entry.labels[self.rows]
         return bool(((known == labels) | (known == -2)).all())
 
 
-class Pass:
-    """One forward pass over positions `start` to `stop` − 1 of some rows of a cache.
-
-    Attributes:
-        start: where the row that was left first goes on; a multiple of the block size.
-        blocks: who sees whom.
-    """
-
-    def __init__(self, cache: Cache, entry: _Entry, device: torch.device) -> None:
-        self.cache, self.entry = cache, entry
-        mine = entry.ready if cache.rows is None else entry.ready[cache.rows.cpu()]
-        self.start = min(int(mine.min()), cache.start) if len(mine) else cache.start
-        self.blocks = Blocks(cache.size, cache.stop, device, self.start)
-
-    def layer(self, number: int) -> LayerMemory:
-        """What a layer, counted from 0, reads and writes."""
-        return LayerMemory(self, self.entry.layers.setdefault(number, _Layer()))
-
-    def finish(self) -> None:
-        """To be called when all layers have run: the blocks before the one asked for are kept from now on."""
-        rows = slice(None) if self.cache.rows is None else self.cache.rows.cpu()
-        self.entry.ready[rows] = self.cache.start
-
-
 class LayerMemory:
-    """What one layer reads and writes in a pass."""
+    """What one layer reads and writes in a pass over positions `first` to `cache.stop` − 1."""
 
-    def __init__(self, through: Pass, layer: _Layer) -> None:
-        self.through, self.layer = through, layer
+    def __init__(self, cache: Cache, layer: Layer, first: int) -> None:
+        self.cache, self.layer, self.first = cache, layer, first
 
     def with_earlier(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values `[R, H, M, D]` of this pass's positions, behind those of all earlier ones."""
-        cache, start, layer = self.through.cache, self.through.start, self.layer
+        cache, start, layer = self.cache, self.first, self.layer
         if layer.keys is None or layer.values is None:
             shape = (cache.batch, keys.shape[1], cache.length, keys.shape[3])
             layer.keys, layer.values = keys.new_empty(shape), values.new_empty(shape)
@@ -145,8 +136,8 @@ class LayerMemory:
 
         It is given what is there now, `[R, M, D]`, and keeps the edges of the blocks that are finished.
         """
-        cache, edges = self.through.cache, self.layer.edges
-        first, last = self.through.start // cache.size, cache.start // cache.size
+        cache, edges = self.cache, self.layer.edges
+        first, last = self.first // cache.size, cache.start // cache.size
         rows = slice(None) if cache.rows is None else cache.rows
 
         def left(x: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discdiff.networks.attention import Visibility, attention
-from discdiff.networks.cache import LayerMemory
+
+if TYPE_CHECKING:
+    from discdiff.networks.block_pass import InBlocks
 
 Gelu = Literal["exact", "tanh"]
 # Asked once, here: torch 2.11's compiler cannot trace the question.
@@ -102,15 +103,12 @@ class LocalMixing(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(dim, 1, 1, width))
 
-    def forward(self, x: Tensor, visibility: Visibility, left: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Args: x `[B, L, D]`; who sees whom; what lies to the left, see `Blocks.mixed`. Returns the same shape."""
+    def forward(self, x: Tensor, visibility: Visibility) -> Tensor:
+        """Args: x `[B, L, D]`; who sees whom. Returns the same shape and dtype."""
         padding, segments = visibility.padding, visibility.segments
-        # with a cache there are more keys than positions: these are the last of them
-        seen = x if padding is None else x.masked_fill(padding[:, -x.shape[1] :, None], 0)
+        seen = x if padding is None else x.masked_fill(padding[..., None], 0)
         with full_precision(x):
             weight = self.weight.to(x.dtype)
-            if visibility.blocks is not None:
-                return x + visibility.blocks.mixed(seen, weight, left)
             if segments is not None:
                 return x + _within_segments(seen, weight, segments)
             # As an image one pixel high, channels last, which is how [B, L, D] lies in memory: on CPU three times as
@@ -169,34 +167,37 @@ class Block(nn.Module):
         condition: Tensor | None,
         tables: tuple[Tensor, Tensor],
         visibility: Visibility,
-        memory: LayerMemory | None = None,
+        within: InBlocks | None = None,
     ) -> Tensor:
-        def mix(layer: LocalMixing | None, inner: Tensor, place: int) -> Tensor:
-            if layer is None:
-                return inner.to(x.dtype)
-            left = None if memory is None else memory.before(place, layer.weight.shape[-1] // 2)
-            return layer(inner, visibility, left).to(x.dtype)
+        def mix(layer: LocalMixing | None, inner: Tensor) -> Tensor:
+            if layer is not None and within is not None:
+                with full_precision(inner):
+                    inner = within.mixed(inner, layer.weight.to(inner.dtype), 1 + (layer is self.mix2))
+            elif layer is not None:
+                inner = layer(inner, visibility)
+            return inner.to(x.dtype)
 
         if self.modulation is None:
-            x = x + self._attend(mix(self.mix1, self.norm1(x), 0), tables, visibility, memory)
-            return x + self._mlp(mix(self.mix2, self.norm2(x), 1))
+            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility, within)
+            return x + self._mlp(mix(self.mix2, self.norm2(x)))
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
-        inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1), 0)
-        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility, memory))
-        inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2), 1)
+        inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1))
+        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility, within))
+        inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2))
         return torch.addcmul(x, gate2, self._mlp(inner))
 
     def _attend(
-        self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility, memory: LayerMemory | None
+        self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility, within: InBlocks | None
     ) -> Tensor:
         B, L, D = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
         pair, v = qkv.split((2, 1), dim=2)
         q, k = rotate(pair, tables).unbind(2)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v.squeeze(2)))
-        if memory is not None:
-            k, v = memory.with_earlier(k, v)
-        mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
+        if within is not None:
+            mixed = within.attend(q, k, v)
+        else:
+            mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
         return self._drop(self.out(mixed.transpose(1, 2).reshape(B, L, D)))
 
     def _mlp(self, x: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Visibility, check_backend
 from discdiff.networks.base import Context, Network
-from discdiff.networks.blocks import Blocks
-from discdiff.networks.cache import Cache, Pass
+from discdiff.networks.block_pass import BlockPass
 from discdiff.networks.layers import (
     Block,
     Gelu,
@@ -107,6 +106,10 @@ class Transformer(Network):
             raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
         if block_size is not None and block_size < 1:
             raise IncompatibleError("block_size", got=block_size, expected="at least 1", remedy="32 to 256 are usual")
+        if block_size is not None and backend not in ("auto", "sdpa"):
+            raise IncompatibleError(
+                "Block-causal Transformer", got=f"backend {backend!r}", expected="auto or sdpa", remedy="Leave it out"
+            )
         check_backend(backend)
         self.block_size = block_size
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
@@ -215,45 +218,12 @@ class Transformer(Network):
             IncompatibleError: not configured; noise missing or misshapen; labels or properties that it cannot use.
         """
         self._check(tokens, sigma, context)
-        if context.cache is not None:
-            return self._after_cache(tokens, sigma, context, context.cache)
-        if context.clean is not None:
-            return self._beside_clean(tokens, sigma, context, context.clean)
-        return self._through(tokens, sigma, context, Visibility(context.padding, context.segments))
+        part = BlockPass.of(self.block_size, tokens, sigma, context)
+        if part is None:
+            return self._through(tokens, sigma, context)
+        return part.finish(self._through(part.tokens, part.sigma, part.context, part))
 
-    def _beside_clean(self, tokens: Tensor, sigma: Tensor | None, context: Context, clean: Tensor) -> Tensor:
-        """States of the noised sequence, the clean one before it: 2 L positions."""
-        assert self.block_size is not None
-        length = tokens.shape[1]
-        place = torch.arange(length, device=tokens.device).repeat(2)
-        noise = sigma
-        if sigma is not None:
-            level = sigma.expand(tokens.shape)
-            noise = torch.cat((torch.zeros_like(level), level), 1)
-        padding = None if context.padding is None else context.padding.repeat(1, 2)
-        seen = Visibility(padding, blocks=Blocks(self.block_size, length, tokens.device, noised=True))
-        shown = Context(positions=place, labels=context.labels)
-        return self._through(torch.cat((clean, tokens), 1), noise, shown, seen)[:, length:]
-
-    def _after_cache(self, tokens: Tensor, sigma: Tensor | None, context: Context, cache: Cache) -> Tensor:
-        """States of the block asked for; those before it that are not kept yet are evaluated with it, and then are."""
-        now = cache.open(context.labels, tokens.device)
-        first, stop = now.start, cache.stop
-        noise = sigma
-        if sigma is not None:
-            noise = sigma if sigma.shape[1] == 1 else sigma[:, cache.start : stop]
-            if first < cache.start:
-                level = noise.expand(-1, stop - cache.start)
-                noise = torch.cat((level.new_zeros(len(level), cache.start - first), level), 1)
-        padding = None if context.padding is None else context.padding[:, :stop]
-        shown = Context(positions=torch.arange(first, stop, device=tokens.device), labels=context.labels)
-        x = self._through(tokens[:, first:stop], noise, shown, Visibility(padding, blocks=now.blocks), now)
-        now.finish()
-        return x[:, cache.start - first :]
-
-    def _through(
-        self, tokens: Tensor, sigma: Tensor | None, context: Context, visibility: Visibility, cached: Pass | None = None
-    ) -> Tensor:
+    def _through(self, tokens: Tensor, sigma: Tensor | None, context: Context, part: BlockPass | None = None) -> Tensor:
         x: Tensor = self.tokens(tokens)
         if context.frozen is not None:
             x = x + context.frozen[..., None].to(x.dtype) * self.frozen
@@ -266,8 +236,9 @@ class Transformer(Network):
         cos, sin = rotary_tables(positions, self.dim // self.heads, wide(x.dtype))
         tables = cos[..., None, None, :], sin[..., None, None, :]
         condition = self._condition(tokens, sigma, context)
+        visibility = Visibility(context.padding, context.segments)
         for number, block in enumerate(self.blocks):
-            x = block(x, condition, tables, visibility, None if cached is None else cached.layer(number))
+            x = block(x, condition, tables, visibility, None if part is None else part.layer(number))
         out: Tensor = self.norm(x)
         if self.modulation is not None:
             out = modulate(out, *self.modulation(condition).chunk(2, -1))
@@ -313,24 +284,6 @@ class Transformer(Network):
                 got=None if sigma is None else list(sigma.shape),
                 expected="a tensor [B, 1] or [B, L]",
                 remedy="Pass the total noise of each row or position",
-            )
-        if (self.block_size is None) != (context.clean is None and context.cache is None):
-            raise IncompatibleError(
-                "Block-causal Transformer" if self.block_size is not None else "Transformer without blocks",
-                got="a noised sequence alone" if self.block_size is not None else "clean blocks apart from noised ones",
-                expected="the clean tokens of earlier blocks beside it (Context.clean or Context.cache)"
-                if self.block_size is not None
-                else "the noised sequence alone",
-                remedy="Train with losses.Blockwise, sample with samplers.Blockwise, judge by nelbo"
-                if self.block_size is not None
-                else "Build it with block_size=...",
-            )
-        if self.block_size is not None and context.segments is not None:
-            raise IncompatibleError(
-                "Block-causal Transformer",
-                got="packed sequences",
-                expected="one sequence a row, whose blocks are counted from its start",
-                remedy="Turn packing off",
             )
         if context.labels is not None and self.labels is None:
             raise IncompatibleError(

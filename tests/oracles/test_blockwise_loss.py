@@ -14,7 +14,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.likelihood import any_order_likelihood, conditional_likelihood, nelbo, ordered_likelihood
 from discdiff.losses import AnyOrder, Blockwise
 from discdiff.model import Diffusion
-from discdiff.networks import Context, Network
+from discdiff.networks import Context, Network, blocks
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser, Score
 from discdiff.processes import Absorbing
@@ -129,12 +129,17 @@ def test_one_block_is_the_ordinary_loss(size: int, said: str) -> None:
         blocks.zero_grad()
 
 
+@pytest.mark.parametrize("together", [1, 4, 128])
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_nothing_comes_from_later_blocks_or_noised_earlier_ones(size: int) -> None:
+def test_nothing_comes_from_later_blocks_or_noised_earlier_ones(
+    size: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Position i sees noised tokens of its block and clean ones of earlier blocks, all of them, and nothing else.
 
-    A token changed at j, in the noised sequence or in the clean one, changes states exactly where it is seen.
+    A token changed at j, in the noised sequence or in the clean one, changes states exactly where it is seen, however
+    many blocks meet their keys at once.
     """
+    monkeypatch.setitem(blocks._TOGETHER, "cpu", together)
     model, generator = transformer(size), torch.Generator().manual_seed(6)
     clean = torch.randint(5, (1, 11), generator=generator)
     noised = torch.where(torch.rand(1, 11, generator=generator) < 0.5, 5, clean)
@@ -176,6 +181,10 @@ def test_the_ordinary_way_is_refused() -> None:
         sample(model, 6, length=11, generator=keys, sampler=Ancestral())
     with pytest.raises(IncompatibleError, match="got packed sequences, expected one sequence a row"):
         model.network.hidden(ROWS.tokens, None, Context(clean=ROWS.tokens, segments=torch.zeros(6, 11).long()))
+    with pytest.raises(IncompatibleError, match="got position ids, expected one sequence a row"):
+        model.network.hidden(ROWS.tokens, None, Context(clean=ROWS.tokens, positions=ROWS.tokens))
+    with pytest.raises(IncompatibleError, match="got backend 'reference', expected auto or sdpa"):
+        Transformer(6, block_size=2, backend="reference")
     with pytest.raises(IncompatibleError, match="got clean blocks apart from noised ones"):
         transformer(None).network.hidden(ROWS.tokens, None, Context(clean=ROWS.tokens))
     with pytest.raises(IncompatibleError, match="got a block-causal network, which is to see earlier blocks clean"):
