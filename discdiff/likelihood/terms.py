@@ -90,13 +90,14 @@ def by_masking(model: Model, part: Scored, generator: Randomness, samples: int, 
 
 def by_blocks(model: Model, part: Scored, generator: Randomness, samples: int, first: int = 0) -> Terms:
     """The same of each block given the clean ones before it: (n/k) Σ_masked −log p(x0_i | x_k^b, x0^(<b))."""
-    tokens, real = part.sequences.tokens, ~part.sequences.padding
+    tokens, real, mask = part.sequences.tokens, ~part.sequences.padding, model.process.mask_id
+    assert mask is not None, "the absorbing process has one"
     context = replace(part.context(), clean=tokens)
     values = []
     for points, draw in _replicates(part, generator, samples, first):
         u = uniform(tuple(tokens.shape), generator=draw, purpose="mask", dtype=torch.float64, device=tokens.device)
         masked = mask_blocks(model, part.where, real, points, u)
-        xt = torch.where(masked.hidden, torch.tensor(model.process.mask_id, device=tokens.device), tokens)
+        xt = torch.where(masked.hidden, mask, tokens)
         where = positions_of(masked.hidden)
         prediction = model.predict(xt, noise_of_fraction(masked.fraction, model), context)
         loss = in_pieces(partial(prediction.reveal_loss, tokens), where, model.process.num_states)

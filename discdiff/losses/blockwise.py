@@ -42,12 +42,12 @@ class Blockwise(Loss):
 
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
         self.check(model)
-        tokens, device = sequences.tokens, sequences.device
+        mask, tokens, device = absorbing(model, self).mask_id, sequences.tokens, sequences.device
         points = time_points(len(sequences), generator=generator, device=device)
         u = uniform(tuple(tokens.shape), generator=generator, purpose="mask", dtype=torch.float64, device=device)
         real = ~sequences.padding
         masked = mask_blocks(model, real, real, points, u)
-        xt = torch.where(masked.hidden, torch.tensor(model.process.mask_id, device=device), tokens)
+        xt = torch.where(masked.hidden, mask, tokens)
         sigma = noise_of_fraction(masked.fraction, model)
         prediction = model.predict(xt, sigma, replace(context_of(sequences), clean=tokens))
         where = positions_of(masked.hidden & sequences.unknown)
