@@ -244,6 +244,35 @@ def test_another_block_size_is_refused() -> None:
         sample(transformer(3), 2, length=L, sampler=Blockwise(block_size=4), generator=torch.Generator())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(dtype: torch.dtype) -> None:
+    """States as on the CPU, those from a cache as those beside the clean sequence, and samples with and without it."""
+    model, generator = transformer(4, double=False), torch.Generator().manual_seed(7)
+    tokens = torch.randint(V, (B, L), generator=generator)
+    padding = torch.arange(L) >= LENGTHS[:, None]
+    plain = model.network.hidden(tokens, None, Context(clean=tokens, padding=padding))
+    model = model.cuda()
+    tokens, padding = tokens.cuda(), padding.cuda()
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        whole = model.network.hidden(tokens, None, Context(clean=tokens, padding=padding))
+        cache = Cache(B, L, 4)
+        for start in range(0, L, 4):
+            stop = min(start + 4, L)
+            for rows in (torch.arange(B).cuda(), torch.tensor([4, 0], device="cuda")):
+                context = Context(padding=padding, cache=cache.window(start, stop)).index(rows)
+                found = model.network.hidden(tokens[rows], None, context)
+                real = ~padding[rows, start:stop]
+                torch.testing.assert_close(found[real], whole[rows, start:stop][real], rtol=tolerance, atol=tolerance)
+    if dtype == torch.float32:
+        real = ~padding.cpu()
+        torch.testing.assert_close(whole.cpu()[real], plain.detach()[real], rtol=1e-3, atol=1e-3)
+        for inner in ("any order", "ancestral"):
+            rows = torch.arange(B)
+            assert drawn(model, inner, True, rows).lists() == drawn(model, inner, False, rows).lists()
+
+
 # ---- laws ------------------------------------------------------------------------------------------------------------
 def test_a_perfect_network_gives_the_law() -> None:
     """200,000 rows by a network that is asked for blocks only."""
