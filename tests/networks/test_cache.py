@@ -117,6 +117,23 @@ def test_only_what_is_new_is_evaluated() -> None:
     assert seen == [3, 3, 3, 6, 3, 3, 6, 3, 3, 5, 2, 2]
 
 
+def test_each_condition_has_keys_of_its_own() -> None:
+    """The same tokens with labels, without, and with others: each as beside the clean sequence under its own."""
+    model, generator = transformer(3, labels=3), torch.Generator().manual_seed(8)
+    tokens = torch.randint(V, (B, L), generator=generator)
+    cache = Cache(B, L, 3)
+    some, other = torch.tensor([0, 1, 2, 0, -1, 1]), torch.tensor([2, 1, 0, 1, 0, 0])
+    for start in range(0, L, 3):
+        stop = min(start + 3, L)
+        found = []
+        for labels in (some, None, other):
+            context = Context(labels=labels, cache=cache.window(start, stop))
+            whole = model.network.hidden(tokens, None, Context(labels=labels, clean=tokens))[:, start:stop]
+            found.append(model.network.hidden(tokens, None, context))
+            torch.testing.assert_close(found[-1], whole, rtol=1e-10, atol=1e-10)
+        assert min((found[0] - each).abs().max() for each in found[1:]) > 1e-3
+
+
 def test_repeated_rows_go_their_own_ways() -> None:
     """A row's descendants share its past; what one writes the other does not read."""
     model, generator = transformer(3), torch.Generator().manual_seed(6)

@@ -125,7 +125,8 @@ def test_noise_that_is_shown_changes_no_rate(inner: Sampler, parameterization: s
     assert np.abs(plain - shown).sum() / 200_000 < 0.005  # the same numbers: all but rounding
 
 
-def test_blocks_have_numbers_of_their_own() -> None:
+@pytest.mark.parametrize("inner", [AnyOrder(), FirstHitting()], ids=["any order", "first hitting"])
+def test_blocks_have_numbers_of_their_own(inner: Sampler) -> None:
     """Keys: the same of two positions comes first in both blocks for half of the rows, within four standard errors."""
     count = 3_000
     model = build("absorbing", "conditional", toy=TOYS["dense2x4"])
@@ -135,7 +136,7 @@ def test_blocks_have_numbers_of_their_own() -> None:
         seen.append(state.tokens != 2)
 
     keys = Keys(3, torch.arange(count))
-    sample(model, count, length=4, sampler=Blockwise(block_size=2), generator=keys, on_step=watch)
+    sample(model, count, length=4, sampler=Blockwise(inner, 2), generator=keys, on_step=watch)
     first, second = seen[0][:, :2].int().argmax(-1), (seen[2] & ~seen[1])[:, 2:].int().argmax(-1)
     assert abs(float((first == second).double().mean()) - 1 / 2) < 4 * 0.5 / count**0.5
 
