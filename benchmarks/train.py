@@ -113,7 +113,10 @@ def stir(model: dd.Diffusion) -> None:
 class OurStep:
     """What `fit` does in a step: loss, gradient, clipping, fused AdamW, the average of all weights at once."""
 
-    def __init__(self, model: dd.Diffusion, loss: dd.losses.Loss, *, half: bool, compiled: bool) -> None:
+    def __init__(
+        self, model: dd.Diffusion, loss: dd.losses.Loss, *, half: bool, compiled: bool, checkpoint: bool = False
+    ) -> None:
+        model.network.checkpoint_gradients(checkpoint)
         self.model, self.loss, self.half = model.train(), loss, half
         self.kind = model.device.type
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -203,7 +206,11 @@ def now(device: str) -> float:
 
 def contenders(arguments: argparse.Namespace, shape: Shape) -> dict[str, tuple[Step, Any]]:
     """The steps, by name."""
-    half = arguments.dtype == "bfloat16"
+    how = {
+        "half": arguments.dtype == "bfloat16",
+        "compiled": arguments.compile,
+        "checkpoint": arguments.checkpoint,
+    }
     made: dict[str, tuple[Step, Any]] = {}
     wanted = [
         "discdiff",
@@ -213,11 +220,11 @@ def contenders(arguments: argparse.Namespace, shape: Shape) -> dict[str, tuple[S
     for name in wanted if arguments.only is None else [arguments.only]:
         if name == "time-free":
             model = free_model(shape, arguments.device, shape.vocab - 1)
-            step: Any = OurStep(model, dd.losses.AnyOrder(), half=half, compiled=arguments.compile)
+            step: Any = OurStep(model, dd.losses.AnyOrder(), **how)
         else:
             model = timed_model(shape, arguments.device, shape.vocab - 1)
             step = (
-                OurStep(model, dd.losses.ScoreEntropy(), half=half, compiled=arguments.compile)
+                OurStep(model, dd.losses.ScoreEntropy(), **how)
                 if name == "discdiff"
                 else Plain(shape, model, arguments.dropout)
             )
@@ -268,6 +275,7 @@ def measure(arguments: argparse.Namespace, shape: Shape) -> list[dict[str, Any]]
                 "shape": vars(shape),
                 "dtype": arguments.dtype if name != "textbook" else "float32",
                 "compiled": arguments.compile and name != "textbook",
+                "checkpoint": arguments.checkpoint and name != "textbook",
                 "turns": arguments.turns,
                 "steps_a_turn": arguments.steps,
                 "seconds_a_step": spread([each[0] / arguments.steps for each in turns[name]]),
@@ -298,7 +306,7 @@ def memory_of(arguments: argparse.Namespace, name: str) -> int:
     command = [sys.executable, "-m", "benchmarks.train", "--config", arguments.config, "--only", name, "--peak"]
     command += ["--dtype", arguments.dtype, "--threads", str(arguments.threads), "--device", arguments.device]
     command += [] if arguments.data is None else ["--data", str(arguments.data)]
-    command += ["--compile"] if arguments.compile else []
+    command += ["--compile"] * arguments.compile + ["--checkpoint"] * arguments.checkpoint
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.splitlines()[-1])
 
@@ -330,6 +338,7 @@ def main() -> None:
     parser.add_argument("--time-free", action="store_true", help="our default model too")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of our products; the shape's own by default")
     parser.add_argument("--compile", action="store_true", help="torch.compile our network")
+    parser.add_argument("--checkpoint", action="store_true", help="gradient checkpointing in our network")
     parser.add_argument("--dropout", type=float, default=0.1, help="of the textbook network, 0.1 as published")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
