@@ -93,17 +93,20 @@ class LazyLogits:
         """
         cache = self._context.cache
         if cache is None:
-            return self._read(where)
+            return self._logits_at(where)
         if where is None:
-            return F.pad(self._read(None), (0, 0, cache.start, self._tokens.shape[1] - cache.stop))
+            (batch, length), width = self._tokens.shape, cache.stop - cache.start
+            every = torch.arange(batch * width, device=self._tokens.device)
+            mine = self._logits_at((every // width, every % width)).view(batch, width, -1)
+            return F.pad(mine, (0, 0, cache.start, length - cache.stop))
         rows, place = where
         inside = (place >= cache.start) & (place < cache.stop)
         if bool(inside.all()):
-            return self._read((rows, place - cache.start))
-        mine = self._read((rows[inside], place[inside] - cache.start))
+            return self._logits_at((rows, place - cache.start))
+        mine = self._logits_at((rows[inside], place[inside] - cache.start))
         return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
 
-    def _read(self, where: Positions | None) -> Tensor:
+    def _logits_at(self, where: Positions | None) -> Tensor:
         if where is None:
             self._evaluate(torch.ones_like(self._slot, dtype=torch.bool))
             assert self._hidden is not None, "a batch has a row"

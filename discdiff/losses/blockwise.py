@@ -14,7 +14,7 @@ from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.randomness import Randomness, time_points, uniform
-from discdiff.sequences import Sequences
+from discdiff.sequences import Sequences, onto
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -42,15 +42,19 @@ class Blockwise(Loss):
 
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
         self.check(model)
+        assert model.block_size is not None, "checked"
         mask, tokens, device = absorbing(model, self).mask_id, sequences.tokens, sequences.device
-        points = time_points(len(sequences), generator=generator, device=device)
+        known = sequences.known_lengths if sequences.given is None else None
+        # On the host where it can be, as in `AnyOrder`: what is masked is then counted without waiting for a GPU.
+        points = time_points(len(sequences), generator=generator, device=device if known is None else "cpu")
+        count = None if known is None else _masked_in_all(points, known, tokens.shape[1], model.block_size)
         u = uniform(tuple(tokens.shape), generator=generator, purpose="mask", dtype=torch.float64, device=device)
         real = ~sequences.padding
-        masked = mask_blocks(model, real, real, points, u)
+        masked = mask_blocks(model, real, real, onto(points, device), u)
         xt = torch.where(masked.hidden, mask, tokens)
         sigma = noise_of_fraction(masked.fraction, model)
         prediction = model.predict(xt, sigma, replace(context_of(sequences), clean=tokens))
-        where = positions_of(masked.hidden & sequences.unknown)
+        where = positions_of(masked.hidden & sequences.unknown, count)
         return prediction.reveal_totals(tokens, where, masked.weight[where])
 
 
@@ -69,10 +73,25 @@ class Masked:
     fraction: Tensor
 
 
+def masks(points: Tensor, n: Tensor) -> Tensor:
+    """k of each block's n positions, int64 `[B, blocks]`; 1 in an empty block, where nothing is masked.
+
+    Block b of a row takes the row's point, float64 `[B]`, plus b golden ratios, modulo 1: each is uniform, and those of
+    a row are spread.
+    """
+    shift = torch.arange(n.shape[1], dtype=torch.float64, device=n.device) * GOLDEN
+    return 1 + (((points[:, None] + shift) % 1.0) * n).long().clamp(max=(n - 1).clamp(min=0))
+
+
+def _masked_in_all(points: Tensor, lengths: Tensor, width: int, size: int) -> int:
+    """How many positions a batch of these lengths has masked, all on the host."""
+    size = min(size, width)
+    n = (lengths[:, None] - torch.arange(0, width, size)).clamp(0, size)
+    return int(masks(points, n).where(n > 0, 0).sum())
+
+
 def mask_blocks(model: Model, scored: Tensor, real: Tensor, points: Tensor, u: Tensor) -> Masked:
     """Mask k = 1 + ⌊point · n⌋ of each block's n scored positions, uniformly chosen; see `any_order.mask_exactly`.
-
-    Block b of a row takes the row's point plus b golden ratios, modulo 1: each is uniform, and a row's are spread.
 
     Args:
         scored: bool `[B, L]`.
@@ -93,8 +112,7 @@ def mask_blocks(model: Model, scored: Tensor, real: Tensor, points: Tensor, u: T
 
     counted, present = apart(scored, False), apart(real, False)
     n = counted.sum(-1)
-    places = torch.arange(count, dtype=torch.float64, device=u.device)
-    k = 1 + (((points[:, None] + places * GOLDEN) % 1.0) * n).long().clamp(max=(n - 1).clamp(min=0))
+    k = masks(points, n)
     numbers = apart(u, 2.0)
     order = numbers.masked_fill(~counted, 2.0).argsort(dim=-1, stable=True)
     fraction = numbers.gather(-1, order.gather(-1, k[..., None] - 1))

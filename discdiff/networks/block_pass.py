@@ -40,12 +40,7 @@ class BlockPass:
 
     @classmethod
     def of(cls, size: int | None, tokens: Tensor, sigma: Tensor | None, context: Context) -> BlockPass | None:
-        """What a network in blocks of `size` is asked for; None for one without blocks.
-
-        Raises:
-            IncompatibleError: a noised sequence alone, packed sequences, or blocks for a network without.
-        """
-        _check(size, context)
+        """What a network in blocks of `size` is asked for, the context being checked; None for one without blocks."""
         if context.cache is not None:
             return cls._after(context.cache, tokens, sigma, context)
         if size is not None and context.clean is not None:
@@ -126,7 +121,12 @@ def _shown(context: Context, place: Tensor) -> Context:
     return replace(context, frozen=None, padding=None, clean=None, cache=None, positions=place)
 
 
-def _check(size: int | None, context: Context) -> None:
+def check_blocks(size: int | None, context: Context) -> None:
+    """Refuse what a network in blocks of `size`, or one without, cannot be shown.
+
+    Raises:
+        IncompatibleError: a noised sequence alone, packed sequences, or blocks for a network without.
+    """
     if size is None and (context.clean is not None or context.cache is not None):
         raise IncompatibleError(
             "Transformer without blocks",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
-from discdiff.networks.block_pass import BlockPass
+from discdiff.networks.block_pass import BlockPass, check_blocks
 from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
     Block,
@@ -318,6 +318,7 @@ class Transformer(Network):
                 expected="a configured network",
                 remedy="Wrap it in a Diffusion, which calls configure()",
             )
+        check_blocks(self.block_size, context)
         if self.noise is not None and (sigma is None or sigma.ndim != 2 or sigma.shape[1] not in (1, tokens.shape[1])):
             raise IncompatibleError(
                 "sigma of a time-conditioned Transformer",

@@ -40,10 +40,18 @@ def valid() -> SequenceDataset:
 
 
 def make_model(
-    dropout: float = 0.0, *, dim: int = 16, depth: int = 1, vocab_size: int = 4, pack: bool | None = None
+    dropout: float = 0.0,
+    *,
+    dim: int = 16,
+    depth: int = 1,
+    vocab_size: int = 4,
+    pack: bool | None = None,
+    block_size: int | None = None,
 ) -> dd.Diffusion:
     process = dd.Absorbing(vocab_size)
-    network = dd.Transformer(process.num_states, dim=dim, depth=depth, heads=2, dropout=dropout, pack=pack)
+    network = dd.Transformer(
+        process.num_states, dim=dim, depth=depth, heads=2, dropout=dropout, pack=pack, block_size=block_size
+    )
     return dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
 
 

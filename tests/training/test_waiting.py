@@ -11,7 +11,7 @@ import torch
 import discdiff as dd
 from discdiff.data import SequenceDataset
 from discdiff.data.batches import BatchLoader
-from discdiff.losses import AnyOrder
+from discdiff.losses import AnyOrder, Blockwise
 from discdiff.losses.masked import masked_cross_entropy
 from discdiff.prediction import positions_of
 from discdiff.training.module import TrainingModule
@@ -26,13 +26,14 @@ def batch_of_four() -> object:
     return next(iter(BatchLoader(dataset, 4, steps=1)))
 
 
+@pytest.mark.parametrize("blocks", [None, 4], ids=["whole", "blocks"])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_step_on_the_meta_device(optimizer: OptimizerName) -> None:
+def test_a_step_on_the_meta_device(optimizer: OptimizerName, blocks: int | None) -> None:
     """Corruption, loss, gradient, clipping, update."""
-    model = make_model().to("meta")
+    model = make_model(block_size=blocks).to("meta")
     module = TrainingModule(
         model,
-        AnyOrder(),
+        AnyOrder() if blocks is None else Blockwise(),
         mean_length=7.0,
         seed=0,
         make_optimizer=lambda *_, **__: None,  # type: ignore[arg-type]
@@ -103,3 +104,23 @@ def test_the_count_of_masks_is_right() -> None:
     assert len(seen) == 30
     assert all(count == masked for count, masked in seen)
     assert len({masked for _, masked in seen}) > 3
+
+
+@pytest.mark.parametrize("size", [1, 5, 12, 64])
+def test_the_count_of_masks_in_blocks_is_right(size: int) -> None:
+    """The same of a block-causal model's, whatever the lengths and blocks."""
+    sequences = dd.Sequences(torch.zeros(5, 12, dtype=torch.int64), torch.tensor([12, 5, 0, 1, 7]))
+    model, counts = make_model(block_size=size), []
+    real = positions_of
+
+    def spy(mask: torch.Tensor, count: int | None = None) -> object:
+        counts.append((count, int(mask.sum())))
+        return real(mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("discdiff.losses.blockwise.positions_of", spy)
+        for step in range(30):
+            Blockwise()(model, sequences, generator=dd.Keys(step, torch.arange(5)))
+    assert len(counts) == 30
+    assert all(count == masked for count, masked in counts)
+    assert len({masked for _, masked in counts}) > (0 if size == 1 else 3)
