@@ -14,7 +14,9 @@ from discdiff.samplers.base import (
     noise_levels,
 )
 from discdiff.samplers.bisection import Bisection
-from discdiff.samplers.block_schedule import block_cost, information_curve, optimal_blocks
+from discdiff.samplers.block_schedule import block_cost, information_curve
+from discdiff.samplers.block_table import fewest_blocks, optimal_blocks
+from discdiff.samplers.certificate import Certificate, Plan
 from discdiff.samplers.confidence import Confidence
 from discdiff.samplers.entropy_bounded import EntropyBounded
 from discdiff.samplers.euler import Euler
@@ -23,6 +25,8 @@ from discdiff.samplers.forward_backward import ForwardBackward
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
+from discdiff.samplers.profile import Profile
+from discdiff.samplers.profiling import block_divergence, measure_profile
 from discdiff.samplers.remasking import Remasking
 from discdiff.samplers.runge_kutta import RungeKutta2
 from discdiff.samplers.tau_leaping import TauLeaping
@@ -35,6 +39,7 @@ __all__ = [
     "AnyOrder",
     "Argmax",
     "Bisection",
+    "Certificate",
     "Confidence",
     "Corrector",
     "EntropyBounded",
@@ -47,7 +52,9 @@ __all__ = [
     "Gridded",
     "Level",
     "Ordered",
+    "Plan",
     "PredictorCorrector",
+    "Profile",
     "Remasking",
     "RungeKutta2",
     "Sampler",
@@ -56,7 +63,10 @@ __all__ = [
     "Trapezoidal",
     "Uniformization",
     "block_cost",
+    "block_divergence",
+    "fewest_blocks",
     "information_curve",
+    "measure_profile",
     "noise_levels",
     "optimal_blocks",
 ]

@@ -16,7 +16,7 @@ class AnyOrder(PlannedSampler):
     """x_π(j) ~ p(· | x_π(≤ n_t)) for n_t < j ≤ n_{t+1}, t = 0 .. T − 1: a random order π, in T blocks.
 
     With T at least the number of positions it is exact (and `Ordered("random")`). Else a block loses the total
-    correlation of its positions; `block_schedule.optimal_blocks` finds the sizes that lose least. Every call reveals
+    correlation of its positions; `optimal_blocks` finds the sizes that lose least. Every call reveals
     something, so the number of calls is known: `steps`, by default one a position.
 
     Uria, Murray and Larochelle 2014; Hoogeboom et al. 2022 (ARDM), on parallelised ARDMs; Chen, Cong and Li 2025,
@@ -24,7 +24,8 @@ class AnyOrder(PlannedSampler):
 
     Args:
         blocks: "uniform", "cosine" (small blocks first), or the sizes; they must then add up to the positions to
-            reveal in each row.
+            reveal in each row. Where rows differ, lists of sizes, one for each number of positions; `Profile.blocks`
+            gives the best.
 
     Raises:
         IncompatibleError: `blocks` is no schedule.
@@ -33,7 +34,7 @@ class AnyOrder(PlannedSampler):
     law = "exact at one position a call, else off by the total correlations of its blocks"
     takes_steps = True
 
-    def __init__(self, blocks: Literal["uniform", "cosine"] | list[int] = "uniform") -> None:
+    def __init__(self, blocks: Literal["uniform", "cosine"] | list[int] | list[list[int]] = "uniform") -> None:
         check_blocks(blocks)
         self.blocks = blocks
 
