@@ -24,17 +24,26 @@ from discdiff.networks.base import Context
 from discdiff.prediction import positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, at_step, index_rows, random_order
+from discdiff.samplers.profile import Profile
 from discdiff.sequences import Sequences
 
-Blocks = Literal["uniform", "cosine"] | Sequence[int] | Sequence[Sequence[int]]
+Blocks = Literal["uniform", "cosine"] | Sequence[int] | Sequence[Sequence[int]] | Profile
 
 
-def check_blocks(blocks: Blocks) -> None:
+def check_blocks(blocks: Blocks, error: float | None = None) -> None:
     """Refuse what is no schedule of blocks.
 
     Raises:
-        IncompatibleError: an unknown name, no sizes, or a size below 1.
+        IncompatibleError: an unknown name, no sizes, or a size below 1; an error that no profile can keep.
     """
+    if isinstance(blocks, Profile):
+        if error is not None:
+            blocks.blocks(1, error=error)  # refuses a negative one
+        return
+    if error is not None:
+        raise IncompatibleError(
+            "error", got=f"{error:g}", expected="a profile to choose blocks by", remedy="See measure_profile."
+        )
     if isinstance(blocks, str):
         wrong = blocks not in FRACTIONS
     else:
@@ -55,7 +64,14 @@ def _alternatives(blocks: Sequence[int] | Sequence[Sequence[int]]) -> list[list[
     return nested if not flat else [flat, *nested]
 
 
-def block_ends(counts: Tensor, blocks: Blocks, steps: int | None) -> Tensor:
+def block_ends(
+    counts: Tensor,
+    blocks: Blocks,
+    steps: int | None,
+    *,
+    lengths: Tensor | None = None,
+    error: float | None = None,
+) -> Tensor:
     """How many positions are revealed after each call: int64 `[B, T]`, increasing up to each row's count.
 
     A row of n < T positions takes n calls, and stays at n from there.
@@ -64,12 +80,19 @@ def block_ends(counts: Tensor, blocks: Blocks, steps: int | None) -> Tensor:
         counts: int64 `[B]`, positions to reveal in each row.
         blocks: "uniform" (sizes that differ by one at most), "cosine" (the fraction still masked after k of T calls is
             cos(πk / 2T): few positions at first; Chang et al. 2022, MaskGIT, section 3.3), or the sizes. Or several
-            lists of sizes, of which each row takes the first that adds up to its count.
+            lists of sizes, of which each row takes the first that adds up to its count; or a profile.
         steps: T; by default one position a call, or the number of sizes.
+        lengths: int64 `[B]`, positions of each row, given ones among them; a profile asks. By default the counts.
+        error: what a row may lose by a profile's blocks, instead of steps.
 
     Raises:
         IncompatibleError: sizes that do not add up to every row's count, or to another number of calls.
     """
+    if isinstance(blocks, Profile):
+        asked = zip((counts if lengths is None else lengths).tolist(), counts.tolist(), strict=True)
+        most = None if error is not None else steps or max(1, int(counts.max()))
+        plans = [blocks.blocks(length, error=error, steps=most, hidden=count) for length, count in asked]
+        return _stacked([torch.tensor(plan.sizes or (0,)).cumsum(0) for plan in plans]).to(counts.device)
     if not isinstance(blocks, str):
         return _given_ends(counts, _alternatives(blocks), steps)
     calls = counts.clamp(max=int(counts.max()) if steps is None else steps)
@@ -105,10 +128,13 @@ def _given_ends(counts: Tensor, schedules: list[list[int]], steps: int | None) -
             expected=f"{other[0]}, the positions to reveal in a row",
             remedy='Use "uniform" or "cosine" where rows differ, or give sizes for each number of positions.',
         )
-    rows = [ends[count] for count in counts.tolist()]
+    return _stacked([ends[count] for count in counts.tolist()]).to(counts.device)
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """Ends of rows, `[B, T]`; rows that are done stay where they are."""
     longest = max(map(len, rows))
-    padded = [torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows]
-    return torch.stack(padded).to(counts.device)
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
 
 
 def block_cost(curve: Tensor, sizes: Sequence[int]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -173,7 +174,12 @@ class Profile:
 
     # ---- times -------------------------------------------------------------------------------------------------------
     def times(
-        self, schedule: Schedule, lengths: Iterable[int], *, error: float | None = None, steps: int | None = None
+        self,
+        schedule: Schedule,
+        lengths: Iterable[int] | Mapping[int, int],
+        *,
+        error: float | None = None,
+        steps: int | None = None,
     ) -> tuple[list[float], Certificate]:
         """The best times for samplers on a grid (absorbing): the network is looked at with the mask fraction m_k left.
 
@@ -182,7 +188,7 @@ class Profile:
 
         Args:
             schedule: the model's.
-            lengths: of the rows; one grid serves all of them, and the error is their average.
+            lengths: of the rows, or how often each occurs; one grid serves all of them, and the error is their average.
             error: nats a sequence, on average: the estimate and two standard errors are at most this.
             steps: intervals.
 
@@ -194,16 +200,15 @@ class Profile:
         """
         if (error is None) == (steps is None):
             self.blocks(1, error=error, steps=steps)  # refuses
-        each = sorted(lengths)
-        if not each:
+        occur = Counter(lengths)
+        if not occur:
             raise IncompatibleError("Times", got="no lengths", expected="one or more", remedy="Name the rows' lengths.")
-        counts = {length: each.count(length) / len(each) for length in dict.fromkeys(each)}
-        curves = [(length, share, self._of(length)) for length, share in counts.items()]
+        curves = [(length, count / occur.total(), self._of(length)) for length, count in sorted(occur.items())]
         table, price = time_table(
             [(length, share, half[::2]) for length, share, half in curves],
             [(length, share, half[1::2]) for length, share, half in curves],
         )
-        mean = sum(each) / len(each)
+        mean = math.fsum(length * share for length, share, _ in curves)
 
         def plan(calls: int) -> tuple[list[int], Certificate]:
             sizes = table.sizes(calls)
