@@ -40,6 +40,10 @@ class Certificate:
         claim = next((one.claim for one in each if one.claim != "KL"), "KL")
         return cls(nats, errors, calls, positions, claim)
 
+    def to_json(self) -> dict[str, float | str]:
+        """JSON values."""
+        return {"claim": self.claim, "nats": self.nats, "standard_error": self.standard_error, "calls": self.calls}
+
     def __str__(self) -> str:
         error, nats = _round_up(self.standard_error), max(self.nats, 0.0)
         figure = "0 (exact)" if nats == error == 0 else f"{nats:.{_digits(error)}f} ± {error:.{_digits(error)}f}"

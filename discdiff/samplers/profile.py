@@ -105,6 +105,10 @@ class Profile:
         curves = self._of(length)
         return curves.std(0) / math.sqrt(len(curves))
 
+    def __str__(self) -> str:
+        what = "draws of the model" if self.source == "draws" else "sequences of data"
+        return f"a profile of {self.sequences} {what}, measured in {self.seconds:.1f} s"
+
     # ---- blocks ------------------------------------------------------------------------------------------------------
     def certificate(self, sizes: Sequence[int], length: int | None = None) -> Certificate:
         """What a schedule that was not chosen by this profile loses, by all groups.

@@ -24,7 +24,8 @@ EVERY = 129
 """On data, sequences of at most so many tokens are looked at with every number of known ones."""
 _DENSE, _MIDDLE = 16, 64
 _ROOM = 1 << 25  # log probabilities held at once
-_FEWEST = 8  # sequences in a group of lengths
+FEWEST = 8
+"""Sequences that a group of lengths takes."""
 _GROUPS = 32
 
 OnBatch = Callable[[int, int], None]
@@ -119,7 +120,7 @@ def block_divergence(
     Raises:
         IncompatibleError: another process.
     """
-    _check(model, max(count, _FEWEST))
+    _check(model, max(count, FEWEST))
     length, found = sum(blocks), []
     starts = torch.tensor([0, *blocks[:-1]]).cumsum(0).tolist()
     for part in torch.arange(count).split(batch_size):
@@ -231,11 +232,11 @@ def _stages(length: int, *, every: bool) -> list[int]:
 def _by_length(curves: dict[int, Tensor], stages: dict[int, list[int]], most: int) -> tuple[LengthGroup, ...]:
     """Curves `[n, K]` of each length, shortest first, averaged in groups of similar lengths."""
     left = sum(map(len, curves.values()))
-    enough = max(_FEWEST, left / most)
+    enough = max(FEWEST, left / most)
     parts: list[list[int]] = [[]]
     here = 0
     for length, each in curves.items():
-        if here >= enough and left >= _FEWEST:
+        if here >= enough and left >= FEWEST:
             parts.append([])
             here = 0
         parts[-1].append(length)
@@ -262,13 +263,13 @@ def _at(at: Tensor, shares: Tensor, curves: Tensor) -> Tensor:
 
 
 def _check(model: Model, count: int) -> None:
-    if not isinstance(model.process, Absorbing) or count < _FEWEST:
+    if not isinstance(model.process, Absorbing) or count < FEWEST:
         raise IncompatibleError(
             "Profile",
             got=f"{count} sequences of two tokens or more under {type(model.process).__name__}",
-            expected=f"{_FEWEST} or more, under the absorbing process",
+            expected=f"{FEWEST} or more, under the absorbing process",
             remedy="Measure more sequences; on other processes choose the number of steps.",
         )
 
 
-__all__ = ["block_divergence", "measure_profile"]
+__all__ = ["EVERY", "FEWEST", "block_divergence", "measure_profile"]
