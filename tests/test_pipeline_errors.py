@@ -150,14 +150,14 @@ def test_another_law_than_what_was_measured(options: dict[str, Any], what: str) 
 
 
 def test_refusals() -> None:
-    for template, options in (("NNTATAWNN", {}), ("NNTATAANN", {"sampler": dd.samplers.Ancestral()})):
+    asked: list[tuple[str, dict[str, Any]]] = [("NNTATAWNN", {}), ("NNTATAANN", {"sampler": dd.samplers.Ancestral()})]
+    for template, options in asked:
         with pytest.raises(IncompatibleError, match=r"got 0.1 nats with (rules, or a template|given positions on)"):
             pipe().infill(template, 2, error=0.1, **options)
     bare = replace(pipe(), profile=None)
-    for options in ({"error": 0.1}, {"grid": "optimised", "steps": 3}):
-        with pytest.raises(
-            IncompatibleError, match=r"a run without a profile of its weights.*discdiff profile RUN"
-        ):
+    wanted: list[dict[str, Any]] = [{"error": 0.1}, {"grid": "optimised", "steps": 3}]
+    for options in wanted:
+        with pytest.raises(IncompatibleError, match=r"a run without a profile of its weights.*discdiff profile RUN"):
             bare.sample(2, **options)
     with pytest.raises(IncompatibleError, match=r"got 0.1 nats and 3 steps, expected one of the two"):
         pipe().sample(2, error=0.1, steps=3)

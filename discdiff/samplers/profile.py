@@ -51,9 +51,10 @@ class Profile:
     """The information curve of a model, f[j] = E H(x_π(j+1) | x_π(1..j)), with its statistics; `measure_profile` makes
     one.
 
-    What a block loses is a sum of differences f[n] − f[j]. They are measured as such,
+    What a block loses is a sum of differences f[n] − f[j]. They are measured as divergences,
     f[j] − f[j+1] = E KL(p(x_i | x_π(≤j+1)) ‖ p(x_i | x_π(≤j))), over open positions i, by the model's own predictions:
-    no difference is ever negative, and their noise is a small part of that of entropies.
+    no difference is ever negative. For an exact denoiser they are those of entropies; for a trained one they are what
+    its sampler loses, which entropies understate.
 
     **What is certified.** With states from the model's own draws, E_π KL(one position a call ‖ blocks) for a network
     whose predictions are the conditionals of one joint law, as those of the exact denoiser are. A trained network is
