@@ -56,12 +56,12 @@ class Profile:
     no difference is ever negative. For an exact denoiser they are those of entropies; for a trained one they are what
     its sampler loses, which entropies understate.
 
-    **What is certified.** With states from the model's own draws, E_π KL(one position a call ‖ blocks) for a network
-    whose predictions are the conditionals of one joint law, as those of the exact denoiser are. A trained network is
-    not quite consistent; `block_divergence` measures the same figure for it without that assumption, at L calls a
-    sequence. With states from data, the expectation is over data, which is the same as far as the model has learnt it.
-    Nothing is said of what the model itself is off by. The law of the sampler is a mixture over orders, which is at
-    least as near.
+    **What is certified.** E_π KL(one position a call ‖ blocks) of the model itself; the law of samples, a mixture over
+    orders, is at least as near. With states from the model's own draws this is exact for blocks of one or two
+    positions, and for any blocks of a network whose predictions are the conditionals of one joint law, as those of the
+    exact denoiser are; `block_divergence` measures it for any blocks of any network, at L calls a sequence. With states
+    from data the expectation is over data, which is the same as far as the model has learnt them. Nothing is said of
+    what the model itself is off by.
 
     **What is assumed beside.** The curve depends on the share j / (L − 1) of the other positions that is known, not on
     the length within one of `groups`, and is linear between the shares measured. With one length, of at most 129

@@ -22,6 +22,17 @@ def test_divergence_the_other_way_round(monkeypatch: pytest.MonkeyPatch) -> None
         profiles.test_curve_of_own_draws(profiles.SIX)
 
 
+def test_entropies_in_place_of_divergences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for an exact network, another figure for one that is not consistent."""
+
+    def fall(log_p: Tensor, log_q: Tensor) -> Tensor:
+        return torch.special.entr(log_q.exp()).sum(-1) - torch.special.entr(log_p.exp()).sum(-1)
+
+    monkeypatch.setattr(profiling, "_divergence", fall)
+    with pytest.raises(AssertionError):
+        profiles.test_pairs_need_no_consistency([2, 2])
+
+
 def test_tokens_of_other_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws that do not depend on what was revealed: the states are not those that the sampler meets."""
     inner = profiling._Course.draw

@@ -200,6 +200,19 @@ def test_divergence_of_an_inconsistent_network() -> None:
         assert abs(found.nats - truth) < 4 * found.standard_error
 
 
+@pytest.mark.parametrize("sizes", [[2, 2], [1, 2, 1]], ids=str)
+def test_pairs_need_no_consistency(sizes: list[int]) -> None:
+    """The same network: certificates of blocks of at most two positions are those of the enumerated laws, to 6 %."""
+    toy = TOYS["dense2x4"]
+    model = Diffusion(Wrong(toy, 3), Absorbing(2), LogLinear(), Conditional())
+    alone, together = laws_by_order(model, AnyOrder(), toy), laws_by_order(model, AnyOrder(sizes), toy)
+    truth = np.mean([divergence(p, q) for p, q in zip(alone, together, strict=True)])
+    lengths = torch.full((60_000,), 4)
+    found = measure_profile(model, lengths=lengths, generator=keys(60_000), batch_size=20_000).certificate(sizes)
+    assert (LIMIT + 2.5) * found.standard_error < 0.06 * truth
+    assert abs(found.nats - truth) < LIMIT * found.standard_error
+
+
 # ---- lengths --------------------------------------------------------------------------------------------------------
 CHAIN = sparse_chain(4, 5, successors=2)
 CHAIN_MODEL = Diffusion(CHAIN, Absorbing(4), LogLinear(), Conditional())
