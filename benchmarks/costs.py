@@ -35,7 +35,7 @@ class Work:
         tied: whether head and embedding share their weights.
         fused: whether a compiler joins element-wise chains into one kernel; else one kernel an operation, as written.
         flash: attention that keeps no scores and computes them again in the backward pass.
-        checkpoint: whether blocks are computed again in the backward pass.
+        checkpoint: share of the blocks that are computed again in the backward pass.
         head_dtype: operands of the head's product; by default those of the body.
         optimizer: "adamw" or "muon" (for the blocks' matrices).
         clip, ema: whether gradients are clipped by their norm, whether there is a moving average.
@@ -51,7 +51,7 @@ class Work:
     tied: bool = False
     fused: bool = True
     flash: bool = True
-    checkpoint: bool = False
+    checkpoint: float = 0.0
     head_dtype: str | None = None
     optimizer: str = "adamw"
     clip: bool = True
@@ -181,7 +181,7 @@ def backward(work: Work) -> Iterator[Operation]:
     if work.checkpoint:
         for step in forward(work):
             if step.group in ("body", "attention", "element-wise"):
-                yield replace(step, flops=0.0, again=step.flops + step.again)
+                yield replace(step, flops=0.0, again=step.flops + step.again, count=step.count * work.checkpoint)
     if shape.kernel:
         passes = 4 if fused else 7
         flops = 4 * shape.kernel * T * D

@@ -81,7 +81,8 @@ def here(*, size: int = 1024, seconds: float = 0.5) -> Device:
     rates["tf32"] = rates["float32"]
     large, small = (_add_rate(bytes_, seconds) for bytes_ in (384 * 2**20, CACHE))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    source = f"measured, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    source = f"measured on {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
     return Device("here", rates, large, memory, 0.0, source, CACHE, max(large, small))
 
 

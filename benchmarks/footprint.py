@@ -40,4 +40,5 @@ def saved(work: Work) -> float:
         per += 2 * D * wide
     per += (4 + shape.heads) * 4  # mean and deviation of the norms, log-sum-exp of attention
     last = T * (2 * D + 2) * 4
-    return last + T * (shape.depth * D * wide + per if work.checkpoint else shape.depth * per)
+    again = work.checkpoint * shape.depth
+    return last + T * ((shape.depth - again) * per + again * D * wide + (per if again else 0))

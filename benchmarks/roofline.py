@@ -95,9 +95,9 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
     for each in reports:
         total = each["groups"]["all"]
         if each["what"] == "train":
-            rate = f"{quantity(each['tokens_per_second'])} tokens/s"
+            rate = f"{quantity(each['tokens_per_second']).strip()} tokens/s"
         else:
-            rate = f"{quantity(1 / each['seconds_per_sample'])} samples/s, {each['calls']:.1f} calls"
+            rate = f"{quantity(1 / each['seconds_per_sample']).strip()} samples/s, {each['calls']:.1f} calls"
         shares = (f"{100 * each['groups'][group]['seconds'] / total['seconds']:.0f} %" for group in GROUPS)
         lines.append(
             f"| {each['config']} | {each['device']} | {each['what']} | {quantity(total['flops'])} "
@@ -108,7 +108,9 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def quantity(value: float) -> str:
-    """Three figures and an SI prefix."""
+    """Three figures and an SI prefix, to be followed by a unit."""
+    if not value:
+        return "0 "
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m")):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}"
@@ -122,7 +124,7 @@ def add_work_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--padded", action="store_true", help="evaluate padding, too")
     parser.add_argument("--eager", action="store_true", help="one kernel for each element-wise operation")
     parser.add_argument("--scores", action="store_true", help="attention that keeps its scores")
-    parser.add_argument("--checkpoint", action="store_true", help="compute blocks again in the backward pass")
+    parser.add_argument("--checkpoint", type=float, default=0.0, help="share of blocks computed again in the backward")
     parser.add_argument("--head-dtype", choices=("float32", "tf32", "bfloat16"), help="operands of the head")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--no-clip", action="store_true")

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 import discdiff as dd
 from benchmarks.automata import spread
@@ -43,6 +43,13 @@ from discdiff.training.optimizers import make_optimizer
 from discdiff.training.surroundings import keep_memory
 
 DECAY, RATE = 0.999, 1e-3
+UNSEEN = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda out, q, k, v, *_, **__: sdpa_backward_flop_count(out, q, k, v)
+    ),
+}
+"""The fused attention of CPUs, which torch's counter passes over."""
 Draw = tuple[dd.Sequences, dd.Keys]
 Step = Callable[[Draw], float]
 
@@ -60,7 +67,7 @@ def draws(shape: Shape, data: Path | None, device: str) -> Iterator[Draw]:
 
 
 def molecules(shape: Shape, data: Path | None) -> dd.data.SequenceDataset:
-    """The file's, or random tokens of about its lengths."""
+    """The file's, or random tokens of about ZINC's lengths."""
     if data is not None:
         return dd.domain("smiles").dataset(data)
     lengths = torch.randn(20_000, generator=generator(0)) * 7.3 + (shape.mean_length or shape.length)
@@ -227,9 +234,9 @@ def measure(arguments: argparse.Namespace, shape: Shape) -> list[dict[str, Any]]
     apart = gap(steps["discdiff"][0], steps["textbook"][0], first) if arguments.baseline else math.nan  # type: ignore[arg-type]
     flops = {}
     for name, (step, _) in steps.items():  # the warm-up too; compiled code is counted before it is compiled
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=UNSEEN) as counter:
             step(first)
-        flops[name] = counter.get_total_flops() / first[0].tokens.numel()
+        flops[name] = counter.get_total_flops() / (shape.tokens if name == "textbook" else first[0].tokens.numel())
         step(next(source))
     turns: dict[str, list[tuple[float, int, int, float]]] = {name: [] for name in steps}
     peak = []
@@ -246,7 +253,7 @@ def measure(arguments: argparse.Namespace, shape: Shape) -> list[dict[str, Any]]
                     step(draw)
                 seconds = now(arguments.device) - start
             wide = len(batches) * shape.tokens if name == "textbook" else shown
-            turns[name].append((seconds, wide, real, flops[name] * shown))
+            turns[name].append((seconds, wide, real, flops[name] * wide))
     memory = {name: memory_of(arguments, name) for name in steps} if arguments.memory else {}
     records = []
     for name in steps:
@@ -339,7 +346,9 @@ def main() -> None:
     arguments.dtype = arguments.dtype or shape.dtype
     shape = replace(shape, batch=arguments.batch or shape.batch)
     if arguments.data is not None:
-        shape = replace(shape, vocab=dd.domain("smiles").vocab_size + 1)
+        lengths = molecules(shape, arguments.data).model_lengths
+        mean, longest = float(lengths.double().mean()), int(lengths.max())
+        shape = replace(shape, vocab=dd.domain("smiles").vocab_size + 1, mean_length=mean, length=longest)
     if arguments.peak:
         print(peak_of_one(arguments, shape))
         return

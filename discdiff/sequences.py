@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from discdiff.errors import DiscdiffError
+
+
+def onto(value: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; a GPU is not waited for, as it would be by a copy from pageable memory."""
+    if value.device.type == "cpu" and torch.device(device).type == "cuda":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class Sequences:
         effective: float `[B]` or None: of a sample drawn with particles, the smallest effective size that its
             population had, out of the number of particles.
         calls: int64 `[B]` or None: network evaluations spent on each row.
+        host_lengths: `lengths` on the host, kept where they are on a device that one would wait for; else None.
+            Whoever changes lengths there drops it.
     """
 
     tokens: Tensor
@@ -38,17 +48,17 @@ class Sequences:
     calls: Tensor | None = None
     given: Tensor | None = None
     effective: Tensor | None = None
+    host_lengths: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
             raise DiscdiffError(f"tokens: got {self.tokens.dtype} {list(self.tokens.shape)}, expected int64 [B, L]")
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
-            shape = self.tokens.shape if field.name == "given" else self.tokens.shape[:1]
-            if value is not None and value.shape != shape:
-                raise DiscdiffError(f"{field.name}: got {list(value.shape)}, expected {list(shape)}")
+        for name, value in self.tensors().items():
+            shape = self.tokens.shape if name in ("tokens", "given") else self.tokens.shape[:1]
+            if value.shape != shape:
+                raise DiscdiffError(f"{name}: got {list(value.shape)}, expected {list(shape)}")
         # on a GPU the check would wait for the device at each batch
-        if len(self.lengths) and not self.lengths.is_cuda and int(self.lengths.max()) > self.tokens.shape[1]:
+        if len(self.lengths) and self.lengths.device.type == "cpu" and int(self.lengths.max()) > self.tokens.shape[1]:
             raise DiscdiffError(f"lengths: got {int(self.lengths.max())}, expected at most {self.tokens.shape[1]}")
 
     @classmethod
@@ -64,15 +74,14 @@ class Sequences:
         tokens = torch.zeros(len(rows), int(lengths.max()) if len(rows) else 0, dtype=torch.int64)
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-        optional = {"labels": labels, "ids": ids}
-        return cls(
-            tokens,
-            lengths,
-            **{k: torch.as_tensor(list(v), dtype=torch.int64) for k, v in optional.items() if v is not None},
-        )
+
+        def column(values: Iterable[int] | None) -> Tensor | None:
+            return None if values is None else torch.as_tensor(list(values), dtype=torch.int64)
+
+        return cls(tokens, lengths, labels=column(labels), ids=column(ids))
 
     @classmethod
-    def full(cls, tokens: Tensor, **rest: Tensor | None) -> Sequences:
+    def full(cls, tokens: Tensor, **rest: Any) -> Sequences:
         """Sequences without padding from int64 `[B, L]`."""
         return cls(tokens, torch.full((len(tokens),), tokens.shape[1], device=tokens.device), **rest)
 
@@ -99,17 +108,27 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Sequences:
-        changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: function(v) for k, v in changed.items() if v is not None})
+    @property
+    def known_lengths(self) -> Tensor | None:
+        """`lengths` on the host, if they can be had without waiting for a device."""
+        return self.lengths if self.lengths.device.type == "cpu" else self.host_lengths
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The rows' fields that are set."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "host_lengths"}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _map(self, function: Callable[[Tensor], Tensor], host_lengths: Tensor | None) -> Sequences:
+        changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
+        return replace(self, **changed, host_lengths=host_lengths)
 
     def __getitem__(self, rows: Tensor | slice) -> Sequences:
         """The chosen rows (a slice, an index tensor or a boolean mask)."""
-        return self._map(lambda value: value[rows])
+        return self._map(lambda value: value[rows], None)
 
     def to(self, device: torch.device | str) -> Sequences:
-        """The same rows on another device."""
-        return self._map(lambda value: value.to(device))
+        """The same rows on another device; a GPU is not waited for."""
+        return self._map(lambda value: onto(value, device), self.known_lengths)
 
     @staticmethod
     def concatenate(parts: Sequence[Sequences]) -> Sequences:
@@ -119,7 +138,7 @@ class Sequences:
         def wide(value: Tensor) -> Tensor:
             return torch.nn.functional.pad(value, (0, width - value.shape[1])) if value.ndim == 2 else value
 
-        rest: dict[str, Tensor | None] = {}
+        rest: dict[str, Any] = {}
         for name in ("labels", "ids", "log_weights", "calls", "given", "effective"):
             values = [getattr(part, name) for part in parts]
             present = [value for value in values if value is not None]

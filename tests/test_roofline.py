@@ -132,12 +132,12 @@ def test_what_makes_a_step_longer() -> None:
 
     least = seconds()
     for longer in (
-        {"fused": False}, {"checkpoint": True}, {"head_share": 1.0}, {"timed": True}, {"head_dtype": "tf32"},
+        {"fused": False}, {"checkpoint": 1.0}, {"head_share": 1.0}, {"timed": True}, {"head_dtype": "tf32"},
         {"flash": False},
     ):  # fmt: skip
         assert seconds(**longer) > 1.005 * least, longer
     assert seconds(ema=False, clip=False) < least
-    assert footprint.saved(costs.Work(SHAPES["G1"], checkpoint=True)) < 0.3 * footprint.saved(work)
+    assert footprint.saved(costs.Work(SHAPES["G1"], checkpoint=1.0)) < 0.3 * footprint.saved(work)
 
 
 def test_padding_costs_what_it_should() -> None:

@@ -108,6 +108,7 @@ class Training:
     ema_decay: float | None = 0.999
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
     compile: bool = False
+    gradient_checkpointing: bool = False
     device: str = "auto"
     validate_every: int | None = None
     validate_sequences: int | None = 1024

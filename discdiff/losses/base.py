@@ -10,6 +10,7 @@ from torch import Tensor
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
+from discdiff.networks.packing import Packing
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness
 from discdiff.sequences import Sequences
@@ -59,8 +60,16 @@ def absorbing(model: Model, loss: object) -> Absorbing:
 
 def context_of(sequences: Sequences) -> Context:
     """Padding, labels and given positions of a batch; padding is left out where there is none."""
-    padded = bool((sequences.lengths < sequences.tokens.shape[1]).any())
-    return Context(padding=sequences.padding if padded else None, labels=sequences.labels, frozen=sequences.given)
+    lengths, (rows, width) = sequences.lengths, sequences.tokens.shape
+    known = sequences.known_lengths  # a GPU would make us wait for their sum
+    total = int((lengths if known is None else known).sum())
+    padded = total < rows * width
+    return Context(
+        padding=sequences.padding if padded else None,
+        labels=sequences.labels,
+        frozen=sequences.given,
+        packing=Packing.of(lengths, width, total) if padded else None,
+    )
 
 
 def sum_rows(values: Tensor, rows: Tensor, batch: int) -> Tensor:

@@ -1,8 +1,7 @@
-"""Attention: one function, several interchangeable backends; and rotary positions."""
+"""Attention: one function, several interchangeable backends."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,45 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-
-_HALF = (torch.float16, torch.bfloat16)
-
-
-class Visibility:
-    """Which keys each query sees. Build it once per forward pass: every layer shares its cached mask.
-
-    Args:
-        padding: bool `[B, L]`, True where a position is not attended to; None where all are.
-        segments: int64 `[B, L]`: a query sees the keys of its own segment; None where there is one segment.
-
-    No query is left without a key: in a row that is all padding every key is seen, and with segments each
-    position sees itself. What such positions hold is never read, but their gradients must stay finite.
-    """
-
-    def __init__(self, padding: Tensor | None = None, segments: Tensor | None = None) -> None:
-        self.padding, self.segments = padding, segments
-        self._mask: Tensor | None = None
-
-    @property
-    def everywhere(self) -> bool:
-        """Every query sees every key."""
-        return self.padding is None and self.segments is None
-
-    def mask(self) -> Tensor | None:
-        """bool, True where the key is seen: `[B, 1, 1, L]`, with segments `[B, 1, L, L]`, None if everywhere."""
-        if self._mask is None and not self.everywhere:
-            self._mask = self._build()
-        return self._mask
-
-    def _build(self) -> Tensor:
-        if self.segments is None:
-            assert self.padding is not None
-            return (~self.padding | self.padding.all(-1, keepdim=True))[:, None, None, :]
-        seen = self.segments[:, :, None] == self.segments[:, None, :]
-        if self.padding is not None:
-            itself = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
-            seen = (seen & ~self.padding[:, None, :]) | itself
-        return seen[:, None]
+from discdiff.networks import kernels
+from discdiff.networks.kernels import Request
+from discdiff.networks.visibility import Visibility
 
 
 @dataclass(frozen=True)
@@ -59,16 +22,26 @@ class Backend:
 
     Attributes:
         run: `(q, k, v, visibility) -> [B, H, L, D]`.
-        obstacle: `(q, visibility) -> None`, or the reason why `run` cannot take this input here.
+        obstacle: the reason why `run` cannot take what is requested, or None.
         remedy: what to do about an obstacle.
+        prepare: compute what all layers share of a visibility, `[B, L]` tokens being given.
+        variable_length: whether padding costs nothing once it is packed away.
     """
 
     run: Callable[[Tensor, Tensor, Tensor, Visibility], Tensor]
-    obstacle: Callable[[Tensor, Visibility], str | None]
+    obstacle: Callable[[Request], str | None]
     remedy: str
+    prepare: Callable[[Tensor, Visibility], object]
+    variable_length: bool = False
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
+    packing = visibility.packing
+    if packing is not None:
+        # A mask of T × T would cost more than the padding that was saved: back to rows, each with its own tokens.
+        q, k, v = (packing.unpack(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v))
+        mixed = _sdpa(q, k, v, visibility.padded())
+        return packing.pack(mixed.transpose(1, 2)).transpose(1, 2)
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=visibility.mask())
     # The CPU kernel's bf16 backward takes eight times as long as its float32 one; autocast would choose it.
@@ -87,54 +60,52 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tenso
     return (scores.softmax(-1) @ v.to(wide)).to(v.dtype)
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
-    from flash_attn import flash_attn_func
-
-    out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)))
-    return out.transpose(1, 2)
-
-
-@functools.cache
-def _flash_import_error() -> str | None:
-    # A build against another torch raises OSError or RuntimeError from its extension, not only ImportError.
-    try:
-        import flash_attn  # noqa: F401
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return f"flash-attn cannot be imported ({error})"
+def _never(request: Request) -> str | None:
     return None
 
 
-def _flash_obstacle(q: Tensor, visibility: Visibility) -> str | None:
-    if not q.is_cuda:
-        return f"flash-attn runs on CUDA, the tensors are on {q.device.type}"
-    if q.dtype not in _HALF:
-        return f"flash-attn takes float16 or bfloat16, the tensors are {q.dtype}"
-    if not visibility.everywhere:
-        return "flash-attn takes no padding or segment mask here"
-    if q.shape[-1] > 256 or q.shape[-1] % 8:
-        return f"flash-attn takes head sizes that are multiples of 8 up to 256, this one is {q.shape[-1]}"
-    if torch.cuda.get_device_capability(q.device) < (8, 0):
-        return "flash-attn needs compute capability 8.0 (Ampere) or newer"
-    return _flash_import_error()
+def _mask(tokens: Tensor, visibility: Visibility) -> object:
+    return (visibility if visibility.packing is None else visibility.padded()).mask()
 
 
-def _never(q: Tensor, visibility: Visibility) -> str | None:
-    return None
+def _runs(tokens: Tensor, visibility: Visibility) -> object:
+    return None if visibility.padding is None else visibility.runs()
+
+
+def _block_mask(tokens: Tensor, visibility: Visibility) -> object:
+    return visibility.block_mask(tokens.shape[0], tokens.shape[1], tokens.device)
 
 
 _INSTEAD = "Choose backend='auto' or 'sdpa'"
 
-#: The backends by name. A new kernel (variable-length, block-sparse) is one more entry.
+#: The backends by name. A new kernel is one more entry.
 BACKENDS: dict[str, Backend] = {
-    "sdpa": Backend(_sdpa, _never, ""),
-    "flash": Backend(
-        _flash,
-        _flash_obstacle,
-        f"{_INSTEAD}; for flash-attn itself: pip install 'discdiff[flash]', bf16 on a GPU",
+    "sdpa": Backend(_sdpa, _never, "", _mask),
+    "varlen": Backend(
+        kernels.variable_length(kernels.torch_varlen),
+        kernels.varlen_obstacle,
+        f"{_INSTEAD}; for varlen itself: bf16 on a GPU, and a torch that has torch.nn.attention.varlen",
+        _runs,
+        variable_length=True,
     ),
-    "reference": Backend(_reference, _never, ""),
+    "flash": Backend(
+        kernels.variable_length(kernels.flash),
+        kernels.flash_obstacle,
+        f"{_INSTEAD}; for flash-attn itself: pip install 'discdiff[flash]', bf16 on a GPU",
+        _runs,
+        variable_length=True,
+    ),
+    "flex": Backend(
+        kernels.flex,
+        kernels.flex_obstacle,
+        f"{_INSTEAD}; flex itself trains on a GPU, with heads of 16 channels or more",
+        _block_mask,
+    ),
+    "reference": Backend(_reference, _never, "", lambda tokens, visibility: visibility.mask()),
 }
-_PREFERENCE = ("flash", "sdpa")
+# What `auto` tries, in this order. Where nothing is hidden, SDPA has torch's own flash kernel, as varlen does.
+_SOME_HIDDEN = ("flash", "varlen", "sdpa")
+_NOTHING_HIDDEN = ("flash", "sdpa")
 
 
 def check_backend(name: str) -> None:
@@ -147,6 +118,25 @@ def check_backend(name: str) -> None:
         raise IncompatibleError(
             "attention backend", got=repr(name), expected=f"one of {['auto', *BACKENDS]}", remedy=_INSTEAD
         )
+
+
+def choose(name: str, request: Request) -> Backend:
+    """The backend called `name`, or for `"auto"` the fastest that takes the request.
+
+    Raises:
+        IncompatibleError: the name is unknown, or was given and cannot take the request.
+    """
+    if name == "auto":
+        preferred = _SOME_HIDDEN if request.padded or request.packed else _NOTHING_HIDDEN
+        return next(BACKENDS[each] for each in preferred if BACKENDS[each].obstacle(request) is None)
+    check_backend(name)
+    chosen = BACKENDS[name]
+    obstacle = chosen.obstacle(request)
+    if obstacle is not None:
+        raise IncompatibleError(
+            f"attention backend {name!r}", got=obstacle, expected="an input that it takes", remedy=chosen.remedy
+        )
+    return chosen
 
 
 def attention(
@@ -162,13 +152,14 @@ def attention(
     """softmax(q kᵀ / √D) v over the keys that each query sees (Vaswani et al. 2017, eq. 1); bidirectional.
 
     Args:
-        q: `[B, H, L, D]`, any floating dtype, any strides.
+        q: `[B, H, L, D]`, any floating dtype, any strides; of packed tokens `[1, H, T, D]`.
         k: like `q`.
         v: like `q`.
         padding: bool `[B, L]`, True where a key is not attended to.
         segments: int64 `[B, L]`, for packed rows: attention stays within equal ids.
-        visibility: instead of `padding` and `segments`, when several layers share one.
-        backend: `"auto"` (flash-attn where it is installed and applies, else SDPA), or a name from `BACKENDS`.
+        visibility: instead of `padding` and `segments`, when several layers share one; packed tokens need one.
+        backend: a name from `BACKENDS`, or `"auto"`: in half precision on a GPU flash-attn where it is installed, else
+            torch's kernel of variable length where tokens are padded or packed; otherwise SDPA.
 
     Returns:
         `[B, H, L, D]` of `v`'s dtype. Rows of padded queries are finite and mean nothing.
@@ -178,17 +169,6 @@ def attention(
     """
     if visibility is None:
         visibility = Visibility(padding, segments)
-    if backend == "auto":
-        usable = (name for name in _PREFERENCE if BACKENDS[name].obstacle(q, visibility) is None)
-        return BACKENDS[next(usable)].run(q, k, v, visibility)
-    check_backend(backend)
-    chosen = BACKENDS[backend]
-    obstacle = chosen.obstacle(q, visibility)
-    if obstacle is not None:
-        raise IncompatibleError(
-            f"attention backend {backend!r}",
-            got=obstacle,
-            expected="an input that it takes",
-            remedy=chosen.remedy,
-        )
-    return chosen.run(q, k, v, visibility)
+    gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    request = Request(q.device, q.dtype, q.shape[-1], gradients, **visibility.hides())
+    return choose(backend, request).run(q, k, v, visibility)

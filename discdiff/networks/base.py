@@ -6,7 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+
+from discdiff.errors import IncompatibleError
+from discdiff.networks.cache import Cache
+from discdiff.networks.packing import Packing
 
 if TYPE_CHECKING:
     from discdiff.networks.linear_head import LinearHead
@@ -16,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """All that a network may see beside the tokens and the noise. Every field is optional and has a row axis.
+    """All that a network may see beside the tokens and the noise. Every field is optional; all but `packing` have a row
+    axis.
 
     Attributes:
         frozen: bool `[B, L]`: positions that are given, hence clean.
@@ -25,6 +31,11 @@ class Context:
         positions: int64 `[B, L]`: position ids, where they are not 0 .. L-1.
         labels: int64 `[B]`: class labels; -1 is the null label of an unconditional row.
         properties: float `[B, P]`: continuous properties.
+        packing: where the tokens that are not padding lie, with which a network may leave the padding out. It says
+            what `padding` says, and needs it beside it.
+        clean: int64 `[B, L]`: what a block-causal network sees of the blocks before each position's own: the clean
+            sequence, in training.
+        cache: the same, in sampling: the blocks that are finished, and which one is asked for.
     """
 
     frozen: Tensor | None = None
@@ -33,11 +44,24 @@ class Context:
     positions: Tensor | None = None
     labels: Tensor | None = None
     properties: Tensor | None = None
+    packing: Packing | None = None
+    clean: Tensor | None = None
+    cache: Cache | None = None
 
     def index(self, rows: Tensor) -> Context:
-        """The context of some rows."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in chosen.items() if value is not None})
+        """The context of some rows. It has no packing: to count their tokens might mean to wait for a device."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "packing"}
+        of_rows = {name: value[rows] for name, value in chosen.items() if value is not None}
+        return replace(self, packing=None, **of_rows)
+
+    def packed(self) -> Context:
+        """What is said of positions, for the tokens of `packing` alone: fields `[1, T]`, and positions within rows."""
+        packing = self.packing
+        assert packing is not None
+        assert self.segments is None, "segments are packed otherwise"
+        positions = packing.positions if self.positions is None else packing.pack(self.positions)
+        frozen = None if self.frozen is None else packing.pack(self.frozen)
+        return replace(self, frozen=frozen, positions=positions, padding=None)
 
 
 class Network(nn.Module, ABC):
@@ -46,10 +70,13 @@ class Network(nn.Module, ABC):
     Attributes:
         num_states: S, the states of one position (content tokens, plus the mask where the process has one).
         num_outputs: columns of the head, known after `configure`.
+        block_size: positions of a block, of a block-causal network: one that sees, beside the block of a position, only
+            those before it, clean. None: every position sees every other.
     """
 
     num_states: int
     num_outputs: int
+    block_size: int | None = None
 
     @abstractmethod
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -68,6 +95,24 @@ class Network(nn.Module, ABC):
         """Weights `[out, in]` that map hidden states to hidden states: what an optimiser of matrices may take."""
         return []
 
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again there, or stop doing so.
+
+        Raises:
+            IncompatibleError: asked of a network without blocks.
+        """
+        if on:
+            raise IncompatibleError(
+                "gradient checkpointing",
+                got=type(self).__name__,
+                expected="a network of blocks, such as Transformer",
+                remedy="Leave it out: gradient_checkpointing=False",
+            )
+
+    def leaves_out_padding(self, device: torch.device) -> bool:
+        """Whether `hidden` computes nothing for padding, given a context with a `packing`."""
+        return False
+
     def linear_head(self) -> LinearHead | None:
         """The head's weights where it is a plain linear map, so that losses need not hold its logits; else None."""
         return None
@@ -79,7 +124,7 @@ class Network(nn.Module, ABC):
         Args:
             tokens: int64 `[B, L]`.
             sigma: `[B, 1]` or `[B, L]` total noise, or None for a time-free network.
-            context: what else the network may see.
+            context: what else the network may see. With a cache the states are those of the positions that it asks for.
         """
 
     @abstractmethod

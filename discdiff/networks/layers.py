@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from discdiff.networks.attention import Visibility, attention
+from discdiff.networks.attention import attention
+from discdiff.networks.visibility import Visibility
+
+if TYPE_CHECKING:
+    from discdiff.networks.block_pass import InBlocks
 
 Gelu = Literal["exact", "tanh"]
 # Asked once, here: torch 2.11's compiler cannot trace the question.
@@ -29,6 +34,13 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off where `x` lives (some devices have none)."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if kind in _AUTOCAST else nullcontext()
+
+
+def product_dtype(weight: Tensor, device: torch.device) -> torch.dtype:
+    """What linear layers of such a weight return on a device: autocast's dtype where it is on."""
+    if device.type in _AUTOCAST and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return weight.dtype
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -101,18 +113,25 @@ class LocalMixing(nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim, 1, 1, width))
 
     def forward(self, x: Tensor, visibility: Visibility) -> Tensor:
-        """Args: x `[B, L, D]`; who sees whom. Returns the same shape and dtype."""
+        """Args: x `[B, L, D]`, or `[1, T, D]` packed; who sees whom. Returns the same shape and dtype."""
         padding, segments = visibility.padding, visibility.segments
         seen = x if padding is None else x.masked_fill(padding[..., None], 0)
         with full_precision(x):
             weight = self.weight.to(x.dtype)
             if segments is not None:
                 return x + _within_segments(seen, weight, segments)
+            packing, gap = visibility.packing, weight.shape[-1] // 2
+            if packing is not None:
+                # Zeros between sequences keep them apart, as padding does.
+                places = visibility.gapped(gap)
+                length = x.shape[1] + gap * (packing.cu_seqlens.shape[0] - 1)
+                seen = x.new_zeros(length, x.shape[2]).index_copy(0, places, x[0])[None]
             # As an image one pixel high, channels last, which is how [B, L, D] lies in memory: on CPU three times as
             # fast as conv1d.
             image = seen.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
             mixed = F.conv2d(image, weight, padding=(0, weight.shape[-1] // 2), groups=x.shape[-1])
-            return x + mixed.squeeze(2).transpose(1, 2)
+            mixed = mixed.squeeze(2).transpose(1, 2)
+            return x + (mixed if packing is None else mixed[0].index_select(0, places)[None])
 
 
 def _within_segments(x: Tensor, weight: Tensor, segments: Tensor) -> Tensor:
@@ -159,27 +178,43 @@ class Block(nn.Module):
         self.mix2 = LocalMixing(dim, kernel) if kernel else None
 
     def forward(
-        self, x: Tensor, condition: Tensor | None, tables: tuple[Tensor, Tensor], visibility: Visibility
+        self,
+        x: Tensor,
+        condition: Tensor | None,
+        tables: tuple[Tensor, Tensor],
+        visibility: Visibility,
+        within: InBlocks | None = None,
     ) -> Tensor:
         def mix(layer: LocalMixing | None, inner: Tensor) -> Tensor:
-            return (inner if layer is None else layer(inner, visibility)).to(x.dtype)
+            if layer is not None and within is not None:
+                with full_precision(inner):
+                    inner = within.mixed(inner, layer.weight.to(inner.dtype), 1 + (layer is self.mix2))
+            elif layer is not None:
+                inner = layer(inner, visibility)
+            return inner.to(x.dtype)
 
         if self.modulation is None:
-            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility)
+            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility, within)
             return x + self._mlp(mix(self.mix2, self.norm2(x)))
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, -1)
+        modulations = visibility.spread(self.modulation(condition))
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulations.chunk(6, -1)
         inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1))
-        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility))
+        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility, within))
         inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2))
         return torch.addcmul(x, gate2, self._mlp(inner))
 
-    def _attend(self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility) -> Tensor:
+    def _attend(
+        self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility, within: InBlocks | None
+    ) -> Tensor:
         B, L, D = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
         pair, v = qkv.split((2, 1), dim=2)
         q, k = rotate(pair, tables).unbind(2)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v.squeeze(2)))
-        mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
+        if within is not None:
+            mixed = within.attend(q, k, v)
+        else:
+            mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
         return self._drop(self.out(mixed.transpose(1, 2).reshape(B, L, D)))
 
     def _mlp(self, x: Tensor) -> Tensor:
@@ -187,6 +222,13 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def recomputed(block: nn.Module, x: Tensor, *rest: object, dropout: bool) -> Tensor:
+    """`block(x, *rest)`, of which the backward pass computes again what it needs, with the same dropout."""
+    # dropout draws from the global generator, whose state must then be that of the first time
+    out: Tensor = checkpoint(block, x, *rest, use_reentrant=False, preserve_rng_state=dropout)
+    return out
 
 
 def rotary_tables(positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The concrete-score transformer: bidirectional, rotary, conditioned on noise and labels by adaLN-zero."""
+"""The concrete-score transformer: bidirectional or block-causal, rotary, conditioned by adaLN-zero."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from discdiff.errors import IncompatibleError
-from discdiff.networks.attention import Visibility, check_backend
+from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
+from discdiff.networks.block_pass import BlockPass
+from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
     Block,
     Gelu,
@@ -20,10 +22,13 @@ from discdiff.networks.layers import (
     full_precision,
     linear,
     modulate,
+    product_dtype,
+    recomputed,
     rotary_tables,
     wide,
 )
 from discdiff.networks.linear_head import LinearHead
+from discdiff.networks.visibility import Visibility
 
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
@@ -56,6 +61,10 @@ class Transformer(Network):
             see `discdiff.networks.layers.LocalMixing`; 0 for none, as in published weights.
         gelu: of the MLP: "exact" (on CPU four times as fast), or "tanh", the approximation of published weights.
         backend: of the attention, see `discdiff.networks.attention`.
+        pack: leave padding out of all layers where the context has a `packing`; None does so where the attention has
+            a kernel of variable length, and padding would cost more than it takes to leave it out.
+        block_size: positions of a block of a block-causal network: a position sees its own block, and the clean tokens
+            of earlier ones. For `losses.Blockwise` and `samplers.Blockwise`. None: every position sees every other.
 
     Example:
         >>> import torch, discdiff as dd
@@ -81,6 +90,8 @@ class Transformer(Network):
         kernel: int = 9,
         gelu: Gelu = "exact",
         backend: str = "auto",
+        pack: bool | None = None,
+        block_size: int | None = None,
     ) -> None:
         super().__init__()
         if min(num_states, dim, depth, heads) < 1 or dim % (2 * heads):
@@ -100,10 +111,19 @@ class Transformer(Network):
             )
         if gelu not in get_args(Gelu):
             raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
+        if block_size is not None and block_size < 1:
+            raise IncompatibleError("block_size", got=block_size, expected="at least 1", remedy="32 to 256 are usual")
+        if block_size is not None and backend not in ("auto", "sdpa"):
+            raise IncompatibleError(
+                "Block-causal Transformer", got=f"backend {backend!r}", expected="auto or sdpa", remedy="Leave it out"
+            )
         check_backend(backend)
+        self.block_size = block_size
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
         self.cond_dim, self.seed, self.kernel, self.gelu, self.backend = cond_dim, seed, kernel, gelu, backend
+        self.pack = pack
+        self._checkpointing = False
         self._built: tuple[int, bool] | None = None  # num_outputs, time-conditioned
 
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -118,6 +138,13 @@ class Transformer(Network):
                 got=f"num_states={self.num_states}",
                 expected=f"{process.num_states} (the states of {type(process).__name__})",
                 remedy="Build it as Transformer(process.num_states, ...)",
+            )
+        if self.block_size is not None and not process.reveals_noise:
+            raise IncompatibleError(
+                "Block-causal Transformer",
+                got=type(process).__name__,
+                expected="a process whose tokens show if they are noise, such as Absorbing",
+                remedy="Leave block_size out with this process",
             )
         wanted = (parameterization.num_outputs(process), parameterization.time_conditioned)
         if self._built is None:
@@ -180,6 +207,9 @@ class Transformer(Network):
     def conditions_on_frozen(self) -> bool:
         return bool(self.frozen.any())  # the mark starts at zero, where it says nothing
 
+    def checkpoint_gradients(self, on: bool) -> None:
+        self._checkpointing = on
+
     def hidden_matrices(self) -> list[nn.Parameter]:
         return [p for n, p in self.blocks.named_parameters() if p.ndim == 2 and "modulation" not in n]
 
@@ -190,7 +220,8 @@ class Transformer(Network):
             tokens: int64 `[B, L]`.
             sigma: `[B, 1]` or `[B, L]` total noise; a time-free network does not look at it.
             context: `frozen`, `padding`, `segments`, `positions` and `labels` are used. Without `labels`, or where
-                they are -1, a label-conditioned network takes the null label.
+                they are -1, a label-conditioned network takes the null label. A block-causal one needs `clean`, whose
+                noise it takes for 0, or a `cache`; with the latter only the block asked for has states, `[B, M, dim]`.
 
         Returns:
             float32 under autocast, else the dtype of the parameters.
@@ -199,6 +230,25 @@ class Transformer(Network):
             IncompatibleError: not configured; noise missing or misshapen; labels or properties that it cannot use.
         """
         self._check(tokens, sigma, context)
+        part = BlockPass.of(self.block_size, tokens, sigma, context)
+        if part is not None:
+            condition = self._condition(part.tokens, part.sigma, part.context)
+            return part.finish(self._through(part.tokens, condition, part.context, Visibility(), part))
+        condition, packing = self._condition(tokens, sigma, context), context.packing
+        if packing is None or context.segments is not None or not self.leaves_out_padding(tokens.device):
+            return self._through(tokens, condition, context, Visibility(context.padding, context.segments))
+        packed = self._through(packing.pack(tokens), condition, context.packed(), Visibility(packing=packing))
+        return packing.unpack(packed)
+
+    def _through(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None,
+        context: Context,
+        visibility: Visibility,
+        part: BlockPass | None = None,
+    ) -> Tensor:
+        """States of all tokens, packed ones and those beside a block-causal pass's own included."""
         x: Tensor = self.tokens(tokens)
         if context.frozen is not None:
             x = x + context.frozen[..., None].to(x.dtype) * self.frozen
@@ -210,14 +260,29 @@ class Transformer(Network):
         # [L or (B, L), pairs] -> broadcastable to q and k stacked as [B, L, 2, H, pairs]
         cos, sin = rotary_tables(positions, self.dim // self.heads, wide(x.dtype))
         tables = cos[..., None, None, :], sin[..., None, None, :]
-        condition = self._condition(tokens, sigma, context)
-        visibility = Visibility(context.padding, context.segments)
-        for block in self.blocks:
-            x = block(x, condition, tables, visibility)
+        # what layers share is made before the first of them, which may be computed twice
+        if part is None:
+            self._backend(tokens.device, **visibility.hides()).prepare(tokens, visibility)
+            visibility.prepare(self.kernel // 2)
+        for number, block in enumerate(self.blocks):
+            within = None if part is None else part.layer(number)
+            if self._checkpointing and torch.is_grad_enabled():
+                x = recomputed(block, x, condition, tables, visibility, within, dropout=self.dropout > 0)
+            else:
+                x = block(x, condition, tables, visibility, within)
         out: Tensor = self.norm(x)
         if self.modulation is not None:
-            out = modulate(out, *self.modulation(condition).chunk(2, -1))
+            out = modulate(out, *visibility.spread(self.modulation(condition)).chunk(2, -1))
         return out.to(x.dtype)
+
+    def leaves_out_padding(self, device: torch.device) -> bool:
+        return self._backend(device, packed=True).variable_length if self.pack is None else self.pack
+
+    def _backend(self, device: torch.device, **hides: bool) -> Backend:
+        """The attention's backend on a device, in the dtype that products have there."""
+        dtype = product_dtype(self.output.weight, device)
+        request = Request(device, dtype, self.dim // self.heads, gradients=torch.is_grad_enabled(), **hides)
+        return choose(self.backend, request)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., num_outputs]` of hidden states `[..., dim]`.

@@ -15,7 +15,8 @@ from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
 from discdiff.model import Diffusion, Model
 from discdiff.pipeline.planning import Plan, Planned, plain
-from discdiff.samplers import Ancestral, Certificate, Sampler
+from discdiff.samplers import Certificate, Sampler
+from discdiff.samplers.blockwise import default_sampler
 
 Guidance = float | Callable[[Model], Model]
 """γ of label guidance, or what wraps a model, such as `lambda model: Classifier(model, predictor.of(2), 2.0)`."""
@@ -146,7 +147,7 @@ class SamplingDefaults:
     """What `sample` and `infill` do when nothing else is asked for.
 
     Attributes:
-        sampler: how to get from noise to data; None is `Ancestral()`.
+        sampler: how to get from noise to data; None is that of `discdiff.sample`.
         steps: network calls of samplers that take them; None is 128 on a time grid, else one a token.
         temperature: below 1 sharpens the model's choices.
         top_k: draw from the k most likely tokens; None draws from all.
@@ -178,7 +179,7 @@ class SamplingDefaults:
         plan: Plan = plain,
     ) -> Method:
         """What is asked for, and these defaults where nothing is; `plan` makes the sampler follow a grid."""
-        made: object = sampler or self.sampler or Ancestral()
+        made: object = sampler or self.sampler or default_sampler(model)
         if not isinstance(made, Sampler):
             raise IncompatibleError(
                 "sampler", got=f"{made!r}", expected="a sampler", remedy="Such as dd.samplers.FirstHitting(), made."

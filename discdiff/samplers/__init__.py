@@ -16,6 +16,7 @@ from discdiff.samplers.base import (
 from discdiff.samplers.bisection import Bisection
 from discdiff.samplers.block_schedule import block_cost, information_curve
 from discdiff.samplers.block_table import fewest_blocks, optimal_blocks
+from discdiff.samplers.blockwise import Blockwise
 from discdiff.samplers.certificate import Certificate, Plan
 from discdiff.samplers.confidence import Confidence
 from discdiff.samplers.entropy_bounded import EntropyBounded
@@ -39,6 +40,7 @@ __all__ = [
     "AnyOrder",
     "Argmax",
     "Bisection",
+    "Blockwise",
     "Certificate",
     "Confidence",
     "Corrector",

@@ -263,6 +263,13 @@ def _at(at: Tensor, shares: Tensor, curves: Tensor) -> Tensor:
 
 
 def _check(model: Model, count: int) -> None:
+    if model.block_size is not None:
+        raise IncompatibleError(
+            "Profile",
+            got="a block-causal network",
+            expected="one that sees the whole row: a profile is of random orders of it",
+            remedy="Choose the number of steps of each block.",
+        )
     if not isinstance(model.process, Absorbing) or count < FEWEST:
         raise IncompatibleError(
             "Profile",

@@ -58,13 +58,14 @@ def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_
     """The profile of a model in eval mode on at most `limit` held-out sequences; None where it has none.
 
     Args:
-        model: on any process; on others than absorbing blocks have no cost to measure.
+        model: any; only on the absorbing process, and of a network that sees the whole row, there is one.
         dataset: held-out sequences.
         limit: how many to use, chosen by a hash of their place.
         batch_size: rows evaluated at once.
     """
     sequences = Validator(dataset, limit=limit, batch_size=batch_size, samples=1).sequences
-    if not isinstance(model.process, Absorbing) or int((sequences.lengths > 1).sum()) < FEWEST:
+    measurable = isinstance(model.process, Absorbing) and model.block_size is None
+    if not measurable or int((sequences.lengths > 1).sum()) < FEWEST:
         return None
     assert sequences.ids is not None, "rows of a data set have ids"
     keys = Keys(_SEED, sequences.ids.to(model.device))

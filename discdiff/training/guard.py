@@ -17,11 +17,28 @@ FAILED_BATCH = "failed_batch.safetensors"
 SHOWN = 5
 
 
+class Reading:
+    """A number on its way from the device; reading it waits for the work before it, not for what was queued since."""
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._made = value, None
+        if value.is_cuda:
+            self._value = torch.empty(value.shape, dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
+            self._made = torch.cuda.Event()
+            self._made.record()
+
+    def __float__(self) -> float:
+        if self._made is not None:
+            self._made.synchronize()
+        return float(self._value)
+
+
 class FiniteGuard:
     """Checks each step's loss and gradient norm.
 
-    On the CPU both are checked before they touch the weights. On a GPU a number is read two checks later, so that
-    nothing waits for the device; the weights in memory are lost by then, and the last checkpoint stands.
+    On the CPU both are checked before they touch the weights. On a GPU a number is copied when it is made and read two
+    checks later, so that nothing waits for the device; the weights in memory are lost by then, and the last checkpoint
+    stands.
 
     Args:
         dataset: names the sequences.
@@ -31,7 +48,7 @@ class FiniteGuard:
 
     def __init__(self, dataset: SequenceDataset, folder: Path | None, seed: int) -> None:
         self.dataset, self.folder, self.seed = dataset, folder, seed
-        self._waiting: deque[tuple[str, Tensor, Tensor | None, Batch]] = deque()
+        self._waiting: deque[tuple[str, Reading, Tensor | None, Batch]] = deque()
 
     def check(self, what: str, value: Tensor, rows: Tensor | None, batch: Batch) -> None:
         """Check a number of a step.
@@ -45,7 +62,7 @@ class FiniteGuard:
         Raises:
             TrainingError: this number, or one that waited, is not finite.
         """
-        self._waiting.append((what, value, rows, batch))
+        self._waiting.append((what, Reading(value), rows, batch))
         while len(self._waiting) > (2 if value.is_cuda else 0):
             self._settle()
 
@@ -79,7 +96,7 @@ class FiniteGuard:
         from safetensors.torch import save_file
 
         assert self.folder is not None, "only called with a folder"
-        tensors = {name: value for name, value in vars(batch.sequences).items() if value is not None}
+        tensors = batch.sequences.tensors()
         tensors["strata"] = batch.strata
         about = {"step": str(batch.step), "epoch": str(batch.epoch), "seed": str(self.seed)}
         path = self.folder / FAILED_BATCH

@@ -18,6 +18,7 @@ COLUMNS = (
     "learning_rate",
     "gradient_norm",
     "tokens_per_second",
+    "padding",
     "val/nats_per_token",
     "val/bits_per_token",
     "val/standard_error",
@@ -30,13 +31,19 @@ class Meter:
     def __init__(self, window: int = 100) -> None:
         self._recent: deque[tuple[Tensor, int]] = deque(maxlen=window)
         self._since: list[tuple[Tensor, int]] = []
-        self.tokens = 0
+        self.tokens = self.positions = 0
 
-    def add(self, loss: Tensor, tokens: int) -> None:
-        """Take in one step: its loss in nats per token, and its number of tokens."""
+    def add(self, loss: Tensor, tokens: int, positions: int) -> None:
+        """Take in one step: its loss in nats per token, its number of tokens, and of positions with padding."""
         self._recent.append((loss, tokens))
         self._since.append((loss, tokens))
         self.tokens += tokens
+        self.positions += positions
+
+    @property
+    def padding(self) -> float:
+        """Share of padding in all positions."""
+        return 1 - self.tokens / self.positions if self.positions else 0.0
 
     def recent(self) -> float:
         """Nats per token over the window; NaN before the first step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from discdiff.data.batches import Batch
 from discdiff.errors import CheckpointError
 from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
-from discdiff.sequences import Sequences
 
 
 class TrainingModule(LightningModule):
@@ -32,6 +30,9 @@ class TrainingModule(LightningModule):
         seed: of the noise.
         make_optimizer: given the model, and whether to fuse.
         rate_factor: the learning rate over its peak after a number of steps.
+
+    Attributes:
+        positions: how many positions, padding included, the network was shown in the last batch.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TrainingModule(LightningModule):
         self.model, self.loss, self.mean_length, self.seed = model, loss, mean_length, seed
         self.make_optimizer, self.rate_factor = make_optimizer, rate_factor
         self._row_nats: list[Tensor] = []
+        self.positions = 0
 
     @property
     def row_nats(self) -> Tensor:
@@ -58,18 +60,13 @@ class TrainingModule(LightningModule):
         """The objective on one batch, in nats per token."""
         values = self.loss(self.model, batch.sequences, generator=batch.keys(self.seed))
         self._row_nats[:] = [values.detach()]
+        packed = self.model.network.leaves_out_padding(self.device)
+        self.positions = batch.tokens if packed else batch.sequences.tokens.numel()
         return values.sum() / (len(values) * self.mean_length)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""
-        if device.type != "cuda":
-            return batch if device.type == "cpu" else batch.to(device)
-
-        def move(value: Tensor) -> Tensor:
-            return value.pin_memory().to(device, non_blocking=True)
-
-        rows = {name: move(value) for name, value in vars(batch.sequences).items() if value is not None}
-        return replace(batch, sequences=Sequences(**rows), strata=move(batch.strata))
+        return batch if device.type == "cpu" else batch.to(device)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and the learning rate's schedule."""

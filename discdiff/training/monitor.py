@@ -106,7 +106,7 @@ class Monitor(Callback):
         self.between_steps = True
         step = self.step = trainer.global_step
         assert isinstance(pl_module, TrainingModule)
-        self.meter.add(pl_module.row_nats.sum() / batch.tokens, batch.tokens)
+        self.meter.add(pl_module.row_nats.sum() / batch.tokens, batch.tokens, pl_module.positions)
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
         bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
         validate = self.validator is not None and (last or bound_due) and not self.interrupted
@@ -120,7 +120,7 @@ class Monitor(Callback):
             if stop or validate or step % self.log_every == 0:
                 self.record(trainer, batch, validate)
             if self.reporter.due or validate or stop:
-                self.reporter.update(step, self.meter.recent(), self.tokens_per_second())
+                self.reporter.update(step, self.meter.recent(), self.tokens_per_second(), self.meter.padding)
             if stop or save:
                 self.guard.flush()
             if self.storage is not None and (stop or save):
@@ -192,6 +192,7 @@ class Monitor(Callback):
             "learning_rate": float(rates[0]),
             "gradient_norm": float("nan") if self._norm is None else float(self._norm),
             "tokens_per_second": self.tokens_per_second(),
+            "padding": self.meter.padding,
         }
         if validated and self.validation is not None:
             figures |= {f"val/{k}": getattr(self.validation, k) for k in ("nats_per_token", "bits_per_token")}

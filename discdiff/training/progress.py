@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from discdiff.training.result import Validation
+from discdiff.training.result import Validation, throughput
 from discdiff.training.schedule import Clock
 
 PLAIN_SECONDS = 15.0
@@ -49,7 +49,7 @@ class Reporter:
         """Whether it is time to show new figures: reading the loss makes a GPU wait, so it is done seldom."""
         return self.show and time.monotonic() >= self._next
 
-    def update(self, step: int, loss: float, tokens_per_second: float, what: str = "training") -> None:
+    def update(self, step: int, loss: float, tokens_per_second: float, padding: float) -> None:
         """Show new figures."""
         if not self.show:
             return
@@ -57,12 +57,12 @@ class Reporter:
         figures = f"step {step:,}/{self.clock.max_steps:,}  loss {loss:.4f}"
         if self.bound is not None:
             figures += f"  bound {self.bound.nats_per_token:.4f} ± {self.bound.standard_error:.4f}"
-        figures += f"  {tokens_per_second:,.0f} tokens/s  {self._left(step)}"
+        figures += f"  {throughput(tokens_per_second, padding)}  {self._left(step)}"
         if self._bar is None or self._task is None:
             self.console.print(figures)
             return
         done = self.clock.progress(step)
-        self._bar.update(self._task, completed=done, description=what, figures=figures, refresh=True)
+        self._bar.update(self._task, completed=done, description="training", figures=figures, refresh=True)
 
     def busy(self, what: str, part: int, parts: int) -> None:
         """Show that something other than training goes on: `part` of `parts` is done."""

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 
+def throughput(tokens_per_second: float, padding: float) -> str:
+    """In words: tokens that are no padding, and the share of what the network is shown that is."""
+    return f"{tokens_per_second:,.0f} tokens/s, {padding:.1%} padding"
+
+
 @dataclass(frozen=True)
 class Validation:
     """A bound on held-out sequences, with the averaged weights.
@@ -37,6 +42,7 @@ class FitResult:
         steps: training steps taken, those before a resumption included.
         seconds: time taken, likewise.
         tokens_per_second: training throughput of this process, validation and samples aside.
+        padding: share of padding in what the network was shown, which the throughput does not count.
         loss: training loss, nats per token, mean over the last 100 steps.
         validation: the last bound, or None without validation data.
         stopped: whether steps or time ran out.
@@ -46,6 +52,7 @@ class FitResult:
     steps: int
     seconds: float
     tokens_per_second: float
+    padding: float
     loss: float
     validation: Validation | None
     stopped: Literal["steps", "time"]
@@ -54,6 +61,6 @@ class FitResult:
     def __str__(self) -> str:
         bound = "" if self.validation is None else f", bound {self.validation}"
         return (
-            f"{self.steps:,} steps in {self.seconds:,.0f} s ({self.tokens_per_second:,.0f} tokens/s): "
+            f"{self.steps:,} steps in {self.seconds:,.0f} s ({throughput(self.tokens_per_second, self.padding)}): "
             f"loss {self.loss:.4f} nats/token{bound}"
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from discdiff.errors import CheckpointError, ConfigError
+from discdiff.networks import kernels
 from discdiff.networks.base import Network
 
 if TYPE_CHECKING:
@@ -106,8 +107,12 @@ def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path
 
 
 @contextmanager
-def around(device: torch.device, seed: int, network: Network, compile_network: bool) -> Iterator[None]:
-    """Lightning quiet, torch's global random state seeded and then put back, fast products on GPUs, compilation."""
+def around(
+    device: torch.device, seed: int, network: Network, compile_network: bool, gradient_checkpointing: bool
+) -> Iterator[None]:
+    """Lightning quiet, torch's global random state seeded and then put back, fast products on GPUs, compilation,
+    gradient checkpointing.
+    """
     with ExitStack() as stack:
         stack.enter_context(quiet())
         stack.enter_context(keep_memory(device))
@@ -116,9 +121,13 @@ def around(device: torch.device, seed: int, network: Network, compile_network: b
         if device.type == "cuda":
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("high")
+        if gradient_checkpointing:
+            network.checkpoint_gradients(True)
+            stack.callback(network.checkpoint_gradients, False)
         if compile_network:
             if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
                 raise ConfigError("compile: no C++ compiler found (g++ or clang++); install one or use compile=False")
+            kernels.look(device)
             # An attribute of the instance hides the method; taken away afterwards, so nothing compiled is ever saved.
             network.hidden = torch.compile(network.hidden, dynamic=True)  # type: ignore[method-assign]
             stack.callback(delattr, network, "hidden")

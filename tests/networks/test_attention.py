@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.networks import attention as module
-from discdiff.networks.attention import BACKENDS, Backend, Visibility, attention
+from discdiff.networks.attention import attention
 from discdiff.networks.layers import rotary_tables, rotate
+from discdiff.networks.visibility import Visibility
 
 
 def qkv(
@@ -110,79 +109,9 @@ def test_the_mask_is_built_once() -> None:
 
 
 def test_unknown_backend(generator: torch.Generator) -> None:
-    with pytest.raises(IncompatibleError, match=r"'xformers'.*'auto', 'sdpa', 'flash', 'reference'.*Choose"):
+    names = "'auto', 'sdpa', 'varlen', 'flash', 'flex', 'reference'"
+    with pytest.raises(IncompatibleError, match=rf"'xformers'.*{names}.*Choose"):
         attention(*qkv(generator), backend="xformers")
-
-
-def test_flash_by_name_says_why_not(generator: torch.Generator) -> None:
-    with pytest.raises(IncompatibleError, match=r"flash-attn runs on CUDA.*cpu.*discdiff\[flash\]"):
-        attention(*qkv(generator), backend="flash")
-
-
-class OnGpu:
-    """What `flash` asks of a query, as a GPU tensor would answer."""
-
-    is_cuda = True
-    device = torch.device("cuda")
-
-    def __init__(self, dtype: torch.dtype = torch.bfloat16, head_dim: int = 64) -> None:
-        self.dtype, self.shape = dtype, (2, 4, 16, head_dim)
-
-
-@pytest.mark.parametrize(
-    ("q", "visibility", "capability", "why"),
-    [
-        (OnGpu(torch.float32), Visibility(), (9, 0), "takes float16 or bfloat16"),
-        (OnGpu(), Visibility(padding=PADDING), (9, 0), "no padding"),
-        (OnGpu(head_dim=20), Visibility(), (9, 0), "multiples of 8"),
-        (OnGpu(head_dim=512), Visibility(), (9, 0), "up to 256"),
-        (OnGpu(), Visibility(), (7, 5), "compute capability"),
-        (OnGpu(), Visibility(), (9, 0), "cannot be imported"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
-def test_why_flash_cannot_run(q: OnGpu, visibility: Visibility, capability: tuple[int, int], why: str) -> None:
-    module._flash_import_error.cache_clear()
-    with (
-        patch.dict("sys.modules", flash_attn=None),
-        patch("torch.cuda.get_device_capability", return_value=capability),
-    ):
-        assert why in (module._flash_obstacle(q, visibility) or "")  # type: ignore[arg-type]
-    module._flash_import_error.cache_clear()
-
-
-def test_auto_takes_flash_where_it_applies(generator: torch.Generator) -> None:
-    q, k, v = qkv(generator)
-    used = []
-
-    def run(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
-        used.append(visibility)
-        return v
-
-    def obstacle(q: Tensor, visibility: Visibility) -> str | None:
-        return None if visibility.everywhere else "why not"
-
-    with patch.dict(BACKENDS, flash=Backend(run, obstacle, "")):
-        attention(q, k, v, padding=PADDING)
-        assert not used
-        attention(q, k, v)
-        assert len(used) == 1
-
-
-@pytest.mark.gpu
-def test_flash_equals_the_reference(generator: torch.Generator) -> None:
-    pytest.importorskip("flash_attn")
-    q, k, v = (x.detach().cuda() for x in qkv(generator, (2, 4, 65, 64), torch.bfloat16))
-    ours, exact = (attention(q, k, v, backend=backend) for backend in ("flash", "reference"))
-    torch.testing.assert_close(ours, exact, atol=2e-2, rtol=2e-2)
-
-
-def test_importing_loads_no_kernels() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, discdiff.networks.attention; assert 'flash_attn' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("shift", [1, 5, 1000])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from discdiff.networks.attention import Visibility
 from discdiff.networks.layers import LocalMixing
+from discdiff.networks.visibility import Visibility
 
 PADDING = torch.arange(7) >= torch.tensor([[7], [4], [1]])
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2], [5, 5, 5, 5, 3, 3, 3], [-1] * 7])

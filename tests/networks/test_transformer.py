@@ -46,7 +46,7 @@ def inputs(generator: torch.Generator, length: int = L) -> tuple[Tensor, Tensor]
     return tokens, torch.rand(B, 1, generator=generator, dtype=torch.float64)
 
 
-def logits(network: Transformer, tokens: Tensor, sigma: Tensor | None, **context: Tensor) -> Tensor:
+def logits(network: Transformer, tokens: Tensor, sigma: Tensor | None, **context: Any) -> Tensor:
     return network.head(network.hidden(tokens, sigma, Context(**context)))
 
 
@@ -295,6 +295,7 @@ def test_traces_into_one_graph(generator: torch.Generator) -> None:
     network = trained(dtype=torch.float32, num_labels=2)
     tokens, sigma = inputs(generator)
     sigma, padding = sigma.float(), torch.arange(L) >= torch.tensor([[L], [4], [1]])
+    torch.compiler.reset()  # it keeps a limited number of graphs of one function
     compiled = torch.compile(network.hidden, backend="eager", fullgraph=True)
     context = Context(padding=padding, labels=torch.tensor([0, -1, 1]))
     torch.testing.assert_close(compiled(tokens, sigma, context), network.hidden(tokens, sigma, context))

@@ -16,6 +16,7 @@ from discdiff.errors import CheckpointError, IncompatibleError
 from discdiff.model import Diffusion
 from discdiff.networks.exact import Exact
 from discdiff.networks.markov import MarkovChain, sparse_chain
+from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional
 from discdiff.processes import Absorbing
 from discdiff.randomness import Keys
@@ -403,5 +404,9 @@ def test_refusals() -> None:
         profile.times(LogLinear(), [30], error=1e-6)
     with pytest.raises(IncompatibleError, match="got 7 sequences of two tokens or more under Absorbing, expected 8"):
         measure_profile(CHAIN_MODEL, lengths=torch.tensor([1] * 9 + [2] * 7), generator=keys(16))
+    blocks = Transformer(5, dim=16, depth=1, heads=2, block_size=2)
+    causal = Diffusion(blocks, Absorbing(4), LogLinear(), Conditional())
+    with pytest.raises(IncompatibleError, match="got a block-causal network"):
+        measure_profile(causal, lengths=torch.full((9,), 4), generator=keys(9))
     with pytest.raises(IncompatibleError, match="under Uniform"):
         measure_profile(build("uniform", "denoiser"), lengths=torch.full((9,), 3), generator=keys(9))

@@ -39,9 +39,11 @@ def valid() -> SequenceDataset:
     return SequenceDataset.from_sequences(Letters(), words(40, 1))
 
 
-def make_model(dropout: float = 0.0, *, dim: int = 16, depth: int = 1, vocab_size: int = 4) -> dd.Diffusion:
+def make_model(
+    dropout: float = 0.0, *, dim: int = 16, depth: int = 1, vocab_size: int = 4, pack: bool | None = None
+) -> dd.Diffusion:
     process = dd.Absorbing(vocab_size)
-    network = dd.Transformer(process.num_states, dim=dim, depth=depth, heads=2, dropout=dropout)
+    network = dd.Transformer(process.num_states, dim=dim, depth=depth, heads=2, dropout=dropout, pack=pack)
     return dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
 
 

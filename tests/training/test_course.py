@@ -82,11 +82,13 @@ def test_meter_weighs_by_tokens() -> None:
     meter = Meter(window=2)
     assert math.isnan(meter.recent())
     for loss, tokens in ((9.0, 1), (1.0, 30), (2.0, 10)):
-        meter.add(torch.tensor(loss), tokens)
+        meter.add(torch.tensor(loss), tokens, 2 * tokens)
     assert meter.recent() == pytest.approx(50 / 40)
     assert meter.take() == pytest.approx(59 / 41)
     assert math.isnan(meter.take())
     assert meter.tokens == 41
+    assert meter.padding == 0.5
+    assert Meter().padding == 0
 
 
 def test_metrics_file_goes_on(tmp_path: Path) -> None:
@@ -110,14 +112,14 @@ def test_plain_lines() -> None:
     reporter = Reporter(Clock(1000, 10), console=Console(file=stream, width=200))
     reporter.start(0)
     assert not reporter.due
-    reporter.update(100, 1.25, 54_321.0)
+    reporter.update(100, 1.25, 54_321.0, 0.031)
     reporter.bound = Validation(1.5, 2.16, 0.01, 10, 100)
     reporter.busy("validating", 1, 2)
     reporter.note("a note with [brackets]")
-    reporter.update(500, 1.0, 54_321.0)
+    reporter.update(500, 1.0, 54_321.0, 0.031)
     reporter.stop()
     first, note, second = stream.getvalue().splitlines()
-    assert first.startswith("step 100/1,000  loss 1.2500  54,321 tokens/s")
+    assert first.startswith("step 100/1,000  loss 1.2500  54,321 tokens/s, 3.1% padding")
     assert note == "a note with [brackets]"
     assert "bound 1.5000 ± 0.0100" in second
     assert "left" in second
@@ -127,7 +129,7 @@ def test_bar_on_a_terminal() -> None:
     stream = io.StringIO()
     reporter = Reporter(Clock(1000), console=Console(file=stream, width=160, force_terminal=True))
     reporter.start(0)
-    reporter.update(500, 1.25, 1000.0)
+    reporter.update(500, 1.25, 1000.0, 0.0)
     reporter._next = 0.0
     reporter.busy("validating", 3, 4)
     reporter.note("a note")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,37 @@ def test_loss_and_bound_fall(quick_fit: Fit, train: SequenceDataset, valid: Sequ
     assert result.tokens_per_second > 0
     assert not model.training
     assert "nats/token" in str(result)
+
+
+@pytest.mark.parametrize("pack", [None, True])
+def test_padding_is_measured(quick_fit: Fit, tmp_path: Path, pack: bool | None) -> None:
+    """Two sequences a batch, of 2 and 8 letters, until they are packed."""
+    data = SequenceDataset.from_sequences(Letters(), ["ab", "abcdabcd"] * 3)
+    model = make_model(pack=pack)
+    result = quick_fit(model, data, max_steps=4, batch_size=6, log_every=2, folder=tmp_path)
+    share = 0.0 if pack else 1 - 30 / 48
+    assert result.padding == pytest.approx(share)
+    assert f"tokens/s, {100 * share:.1f}% padding)" in str(result)
+    with (tmp_path / "metrics.csv").open() as stream:
+        assert [float(row["padding"]) for row in csv.DictReader(stream)] == pytest.approx([share] * 2)
+
+
+def test_gradient_checkpointing(quick_fit: Fit, train: SequenceDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights; each block is checkpointed at each step, and no longer once training is over."""
+    one, two = make_model(dropout=0.2, depth=2), make_model(dropout=0.2, depth=2)
+    quick_fit(one, train, max_steps=3)
+    blocks = []
+
+    def count(block: torch.nn.Module, *args: Any, **options: Any) -> Any:
+        blocks.append(block)
+        return torch.utils.checkpoint.checkpoint(block, *args, **options)
+
+    monkeypatch.setattr("discdiff.networks.layers.checkpoint", count)
+    quick_fit(two, train, max_steps=3, gradient_checkpointing=True)
+    assert len(blocks) == 3 * 2
+    assert_same_weights(one, two)
+    two.network.hidden(torch.zeros(1, 2, dtype=torch.int64), None, dd.Context())
+    assert len(blocks) == 3 * 2
 
 
 def test_the_same_seed_gives_the_same_model(quick_fit: Fit, train: SequenceDataset) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
 from discdiff.data import SequenceDataset
-from discdiff.training.surroundings import lightning_precision
+from discdiff.training.surroundings import _c_library, keep_memory, lightning_precision
 from tests.training.conftest import make_model
 from tests.training.test_fit import Fit
 
@@ -43,3 +44,26 @@ def test_the_run_says_which(quick_fit: Fit, train: SequenceDataset, tmp_path: Pa
     quick_fit(make_model(), train, max_steps=1, precision=precision, folder=tmp_path)
     said = json.loads((tmp_path / "environment.json").read_text())["precision"]
     assert said == {"float32": "32-true", "bf16": "bf16-mixed"}[precision]
+
+
+def faults_of_a_large_block() -> int:
+    """Pages faulted in by a 64 MB tensor that takes the place of one just freed."""
+    for _ in range(2):
+        torch.empty(1 << 24).fill_(1.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(1 << 24).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(_c_library() is None, reason="the C library is not glibc")
+def test_freed_memory_is_kept() -> None:
+    """Inside, a large block is not faulted in again; outside, before and after, it is (huge pages would need 32)."""
+    assert faults_of_a_large_block() >= 32
+    with keep_memory(torch.device("cpu")):
+        assert faults_of_a_large_block() < 16
+    assert faults_of_a_large_block() >= 32
+
+
+def test_a_gpu_needs_no_kept_memory() -> None:
+    with keep_memory(torch.device("cuda", 0)):
+        assert _c_library() is None or faults_of_a_large_block() >= 32
