@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 SAMPLERS = (
-    "ancestral, any_order, argmax, bisection, confidence, entropy_bounded, euler, first_hitting, ordered, "
+    "ancestral, any_order, argmax, bisection, blockwise, confidence, entropy_bounded, euler, first_hitting, ordered, "
     "predictor_corrector, remasking, runge_kutta2, tau_leaping, trapezoidal or uniformization"
 )
 """For `--help`, which does not import them; a test compares."""

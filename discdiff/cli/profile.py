@@ -157,12 +157,16 @@ def _check(pipeline: Pipeline, plan: Plan, arguments: argparse.Namespace) -> dic
 # ---- the picture -----------------------------------------------------------------------------------------------------
 def draw(profile: Profile, length: int, plan: Plan, path: Path) -> None:
     """The curve with the blocks of a schedule, and what schedules of each number of calls lose."""
+    import numpy as np
+
     figure = require("matplotlib.figure").Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    curve, error = profile.curve(length).numpy(), profile.standard_errors(length).numpy()
-    known = range(length)
+    # one point more: a step ends where the next begins
+    curve, error = (np.append(value, value[-1:]) for value in (profile.curve(length), profile.standard_errors(length)))
+    known = range(length + 1)
     starts = [0, *accumulate(plan.sizes[:-1])]
     held = [float(curve[start]) for start, size in zip(starts, plan.sizes, strict=True) for _ in range(size)]
+    held.append(held[-1])
     left.fill_between(known, curve, held, step="post", color="#e0a458", alpha=0.6, label="lost by the blocks")
     left.step(known, held, where="post", color="#b8741a", linewidth=0.8)
     left.step(known, curve, where="post", color="#1f6f8b", label="information curve")
@@ -175,7 +179,9 @@ def draw(profile: Profile, length: int, plan: Plan, path: Path) -> None:
         alpha=0.2,
         label="± 2 standard errors",
     )
-    left.set(xlabel=f"known positions of {length}", ylabel="entropy of an open one, nats", title=str(plan.certificate))
+    left.set(
+        xlabel=f"known positions of {length}", ylabel="what an open one may still be, nats", title=str(plan.certificate)
+    )
     calls = sorted({1, length - 1, *(round(length ** (k / 24)) for k in range(25))} - {length})
     best = [profile.blocks(length, steps=t).certificate for t in calls]
     even = [profile.certificate(even_sizes(length, t), length) for t in calls]
