@@ -118,7 +118,8 @@ def measure(arguments: argparse.Namespace) -> None:
         p for p in (str(r.seq)[: arguments.residues] for r in known) if len(p) == arguments.residues and p[0] == "M"
     ]
     chosen = chosen[: arguments.count]
-    drawn, right, started = [], 0, time.time()
+    drawn: list[str] = []
+    right, started = 0, time.time()
     for protein in chosen:
         asked = {"codes": f"{protein}*", "forbid": FORBIDDEN}
         found = pipe.sample(

@@ -129,7 +129,7 @@ def free_of(pipe: dd.Pipeline, task: Task, lengths: Sequence[int], seed: int, ba
     """Samples without what is asked, of the same lengths."""
     if task.free is not None:
         return pipe.infill(task.free, len(lengths), seed=seed, batch_size=batch)
-    found = []
+    found: list[str] = []
     for length in sorted(set(lengths)):
         found += pipe.sample(lengths.count(length), length=length, seed=seed, batch_size=batch)
     return found

@@ -3,6 +3,7 @@
     domain.json, tokenizer.json   the domain and its vocabulary
     model.safetensors             weights
     model.json                    format version, the model's description, lengths, labels, sha256 of the files above
+    profile.json                  what revealing several positions at once loses, and which weights it was measured on
 
 Nothing in a run folder is ever unpickled. Files are replaced whole; `model.json` comes last, so that what it vouches
 for is there.
@@ -14,7 +15,7 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, DiscdiffError
 from discdiff.manifest import FORMAT_VERSION, MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest, sha256
 from discdiff.model import Diffusion
+from discdiff.samplers.profile import Profile
+
+PROFILE_FILE = "profile.json"
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Run:
         max_length: content tokens in the longest sequence that the model was trained for.
         label_names: the classes in the order of their numbers, or None.
         sampling: defaults of `Pipeline.sample`: sampler, steps, temperature, top_k, top_p.
+        profile: what revealing several positions at once loses, or None where these weights have none.
     """
 
     model: Diffusion
@@ -46,6 +51,7 @@ class Run:
     max_length: int
     label_names: list[str] | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
+    profile: Profile | None = None
 
 
 def save_run(run: Run, folder: str | Path) -> None:
@@ -78,6 +84,41 @@ def save_run(run: Run, folder: str | Path) -> None:
             _sync(fresh / file)
             (fresh / file).replace(folder / file)
     _sync(folder)
+    if run.profile is not None:
+        save_profile(run.profile, folder)
+
+
+def save_profile(profile: Profile, folder: str | Path) -> None:
+    """Keep a profile in a run folder, as one of the weights that are there; the file is replaced whole.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+    """
+    folder = Path(folder)
+    weights = read_manifest(folder)["sha256"][WEIGHTS_FILE]
+    text = json.dumps(replace(profile, weights=weights).to_json(), allow_nan=False) + "\n"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        fresh = Path(name) / PROFILE_FILE
+        fresh.write_text(text, encoding="utf-8")
+        _sync(fresh)
+        fresh.replace(folder / PROFILE_FILE)
+    _sync(folder)
+
+
+def load_profile(folder: str | Path) -> Profile | None:
+    """The profile of a run folder's weights; None where there is none, or one of other weights.
+
+    Raises:
+        CheckpointError: no run, or a damaged profile.
+    """
+    path = Path(folder) / PROFILE_FILE
+    if not path.is_file():
+        return None
+    try:
+        profile = Profile.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); measure it anew with `discdiff profile`") from error
+    return profile if profile.weights == read_manifest(Path(folder))["sha256"][WEIGHTS_FILE] else None
 
 
 def load_run(folder: str | Path) -> Run:
@@ -101,7 +142,8 @@ def load_run(folder: str | Path) -> Run:
         raise CheckpointError(
             f"{folder}: the domain has {domain.vocab_size} tokens, the model {content}; the files are of different runs"
         )
-    return Run(model.eval(), domain, lengths, saved["max_length"], saved["label_names"], saved["sampling"])
+    named = saved["max_length"], saved["label_names"], saved["sampling"]
+    return Run(model.eval(), domain, lengths, *named, load_profile(folder))
 
 
 def _load_weights(model: Diffusion, path: Path) -> None:
@@ -134,4 +176,4 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-__all__ = ["Run", "load_run", "save_run"]
+__all__ = ["PROFILE_FILE", "Run", "load_profile", "load_run", "save_profile", "save_run"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from discdiff.cli import domains, evaluate, infill, sample, score, show, train
+from discdiff.cli import domains, evaluate, infill, profile, sample, score, show, train
 
 COMMANDS = {
     "train": train,
@@ -21,6 +21,7 @@ COMMANDS = {
     "infill": infill,
     "score": score,
     "evaluate": evaluate,
+    "profile": profile,
     "show": show,
     "domains": domains,
 }
@@ -32,6 +33,7 @@ examples:
   discdiff infill runs/mine 'c1ccccc1{6}C(=O)O' -n 16
   discdiff score runs/mine held_out.smi
   discdiff evaluate runs/mine --reference held_out.smi
+  discdiff profile runs/mine
   discdiff show runs/mine
 
 `discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to

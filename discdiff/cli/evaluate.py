@@ -50,10 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     training = _training(pipeline, arguments)
     report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
     # samples first: options that do not fit the run show there at once
-    samples = pipeline.sample(arguments.n, **how) if arguments.n else []
+    samples = pipeline.sample(arguments.n, **how) if arguments.n else None
     report["bound"] = _bound(pipeline, reference, arguments)
-    if samples:
+    if samples is not None:
         texts = reference.texts()
+        if samples.certificate is not None:
+            report["certificate"] = str(samples.certificate)
         report["samples"] = pipeline.domain.metrics(samples, reference=texts, training=training)
         if arguments.plots is not None:
             arguments.plots.mkdir(parents=True, exist_ok=True)

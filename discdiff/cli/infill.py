@@ -39,5 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         valid=arguments.valid,
         **how,
     )
-    output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)
+    target, as_json = arguments.output, arguments.json
+    output.write_sequences(pipeline.domain, samples, target, as_json=as_json, quiet=arguments.quiet)
     return 0

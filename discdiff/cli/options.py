@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 SAMPLERS = (
-    "ancestral, any_order, argmax, bisection, confidence, entropy_bounded, euler, first_hitting, ordered, "
+    "ancestral, any_order, argmax, bisection, blockwise, confidence, entropy_bounded, euler, first_hitting, ordered, "
     "predictor_corrector, remasking, runge_kutta2, tau_leaping, trapezoidal or uniformization"
 )
 """For `--help`, which does not import them; a test compares."""
+
+GRIDS = ("optimised", "bisection", "uniform", "cosine", "time", "noise", "mask_fraction")
+"""Likewise."""
 
 
 def _integer(least: int, what: str, text: str) -> int:
@@ -95,6 +98,14 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
         metavar="N",
         help="network calls, for samplers that take them; default: the run's",
     )
+    add(
+        "--error",
+        type=positive_float,
+        metavar="NATS",
+        help="what a sequence may lose by revealing several tokens a call, KL in nats a sequence: the run's profile "
+        "(`discdiff profile`) chooses the number of calls, and what is lost is said; instead of --steps",
+    )
+    add("--grid", choices=GRIDS, help="where the calls are; see docs/samplers.md")
     add("--seed", type=int, default=0, metavar="N", help="sample i depends on the seed and on i alone; default 0")
     add("--temperature", type=positive_float, metavar="T", help="below 1 sharpens choices; default: the run's")
     add("--top-k", type=positive, metavar="K", help="draw from the K most likely tokens; default: the run's")
@@ -142,10 +153,20 @@ def rules(arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of sampling, as arguments of `Pipeline.sample` and `infill`."""
+    """The options of sampling, as arguments of `Pipeline.sample` and `infill`.
+
+    Raises:
+        ConfigError: an error together with steps.
+    """
+    if arguments.error is not None and arguments.steps is not None:
+        raise ConfigError(
+            f"--error {arguments.error:g} --steps {arguments.steps}: an error chooses the steps; give one"
+        )
     return {
         "sampler": sampler_named(arguments.sampler),
         "steps": arguments.steps,
+        "grid": arguments.grid,
+        "error": arguments.error,
         "seed": arguments.seed,
         "labels": arguments.label,
         "temperature": arguments.temperature,

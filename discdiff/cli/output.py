@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,6 +16,7 @@ from discdiff.errors import DiscdiffError
 
 if TYPE_CHECKING:
     from discdiff.domain import Domain
+    from discdiff.pipeline import Samples
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, own: str) -> None:
@@ -59,17 +60,26 @@ def results(path: Path | None) -> Iterator[TextIO]:
     print(f"wrote {path}", file=sys.stderr)
 
 
-def write_sequences(domain: Domain, sequences: Iterable[str], path: Path | None, *, as_json: bool) -> None:
-    """Write sequences in the domain's own format, or as JSON lines with the reason for each invalid one."""
+def write_sequences(domain: Domain, samples: Samples, path: Path | None, *, as_json: bool, quiet: bool = True) -> None:
+    """Write samples in the domain's own format, or as JSON lines with the reason for each invalid one.
+
+    What their schedule loses is said on standard error and, in JSON, of each.
+    """
     from discdiff.domain import Record
 
+    certificate = samples.certificate
+    if certificate is not None and not quiet:
+        print(certificate, file=sys.stderr)
     with results(path) as stream:
         if not as_json:
-            domain.write((Record(s, name=f"sample_{i}", place=i) for i, s in enumerate(sequences, 1)), stream)
+            domain.write((Record(s, name=f"sample_{i}", place=i) for i, s in enumerate(samples, 1)), stream)
             return
-        for i, sequence in enumerate(sequences, 1):
+        for i, sequence in enumerate(samples):
             reason = domain.invalid(sequence)
-            write_json({"name": f"sample_{i}", "sequence": sequence, "valid": reason is None, "reason": reason}, stream)
+            row = {"name": f"sample_{i + 1}", "sequence": sequence, "valid": reason is None, "reason": reason}
+            if samples.certificates:
+                row |= {"certificate": samples.certificates[i].to_json()}
+            write_json(row, stream)
 
 
 def write_json(row: Mapping[str, Any], stream: TextIO) -> None:

@@ -5,6 +5,7 @@ examples:
   discdiff sample runs/promoters -n 1000 -o samples.fasta       # the file appears when all is done
   discdiff sample runs/zinc -n 64 --sampler first_hitting       # exact: one token at a time, no steps
   discdiff sample runs/zinc -n 64 --steps 32 --temperature 0.9  # fewer steps, sharper choices
+  discdiff sample runs/zinc -n 64 --error 0.1                   # as few calls as lose 0.1 nats; see discdiff profile
   discdiff sample runs/promoters --require TATAAT --forbid EcoRI  # holds in every sample
   discdiff sample runs/zinc -n 64 --valid                       # molecules that RDKit reads, all of them
   discdiff sample runs/core -n 10 --label 1 --length 70 --json
@@ -39,5 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
         valid=arguments.valid,
         **how,
     )
-    output.write_sequences(pipeline.domain, samples, arguments.output, as_json=arguments.json)
+    target, as_json = arguments.output, arguments.json
+    output.write_sequences(pipeline.domain, samples, target, as_json=as_json, quiet=arguments.quiet)
     return 0

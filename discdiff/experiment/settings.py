@@ -113,6 +113,7 @@ class Training:
     validate_every: int | None = None
     validate_sequences: int | None = 1024
     validate_samples: int = 4
+    profile_sequences: int = 64
     samples_every: int | None = None
     samples: int = 8
     log_every: int = 50

@@ -13,13 +13,14 @@ from torch import Tensor
 from discdiff.constraints import Checked, Clamp, Constraint
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import DiscdiffError, DiscdiffWarning
+from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.particles import Reward
 from discdiff.pipeline.inputs import Classes, Labels, with_end
-from discdiff.pipeline.results import Method
+from discdiff.pipeline.planning import Planned
+from discdiff.pipeline.results import Method, Samples
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
-from discdiff.samplers import State
+from discdiff.samplers import Certificate, State
 from discdiff.sampling import OnStep, sample
 from discdiff.sequences import Sequences
 
@@ -59,7 +60,7 @@ class Drawing:
         labels: Labels,
         batch_size: int,
         progress: bool,
-    ) -> list[str]:
+    ) -> Samples:
         """`n` strings under a constraint, of `length` tokens or of lengths drawn among those that fit."""
         if n < 1 or batch_size < 1:
             raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
@@ -79,9 +80,12 @@ class Drawing:
             most = constraint.most_rows(lengths[order[: max(1, size)]])
             size = size if most is None else min(size, most // method.particles)
         batches = order.split(max(1, size))
-        found = [""] * n
+        found, calls = [""] * n, [0] * n
+        certificates: list[Certificate | None] = [None] * n
+        claims = _claims(method, constraint)
         with show_progress(f"sampling {n}", enabled=progress) as report:
             for k, rows in enumerate(batches):
+                watched = _Watched(_reporter(report, k, len(batches)))
                 drawn = sample(
                     method.model,
                     len(rows),
@@ -95,12 +99,17 @@ class Drawing:
                     reward=reward,
                     labels=None if classes is None else classes[rows],
                     generator=Keys(seed, rows.to(self.device)),
-                    on_step=_reporter(report, k, len(batches)),
+                    on_step=watched,
                 )
+                made = [None] * len(rows) if not claims else watched.certificates(method.planned, len(rows))
+                spent = [0] * len(rows) if drawn.calls is None else drawn.calls.tolist()
+                for i, row in enumerate(rows.tolist()):
+                    calls[row], certificates[row] = spent[i], made[i]
                 for row, text in zip(rows.tolist(), self._texts(drawn), strict=True):
                     found[row] = text
         _tell(constraint)
-        return found
+        known = [each for each in certificates if each is not None]
+        return Samples(found, calls, known if len(known) == n else [])
 
     def _lengths(self, n: int, constraint: Constraint, length: int | None, seed: int) -> tuple[Constraint, Tensor]:
         """The constraint on all positions of the model, and the positions of each row."""
@@ -175,6 +184,44 @@ def _tell(constraint: Constraint) -> None:
             DiscdiffWarning,
             stacklevel=4,
         )
+
+
+def _claims(method: Method, constraint: Constraint) -> bool:
+    """Whether a profile speaks of what is drawn: the model's own law, free or with positions given.
+
+    Raises:
+        IncompatibleError: an error is asked for, and it does not.
+    """
+    changes = [*method.changes, *(["rules, or a template that restricts open positions"] * constraint.restricts_draws)]
+    times = method.planned.certificate is not None
+    if times and constraint.length is not None and bool(constraint.given(1, constraint.length)[1].any()):
+        changes.append("given positions on a time grid")
+    if changes and method.planned.error is not None:
+        raise IncompatibleError(
+            "error",
+            got=f"{method.planned.error:g} nats with {' and '.join(changes)}",
+            expected="free samples at temperature 1, or a template of given positions: the law that was profiled",
+            remedy="Leave these out, or choose steps: grid 'optimised' takes them, and then claims nothing.",
+        )
+    return not changes
+
+
+class _Watched:
+    """Passes steps on, and remembers which positions were given."""
+
+    def __init__(self, report: OnStep) -> None:
+        self.report = report
+        self.state: State | None = None
+
+    def __call__(self, step: int, total: int, state: State) -> None:
+        self.state = state
+        self.report(step, total, state)
+
+    def certificates(self, plan: Planned, rows: int) -> list[Certificate | None]:
+        """What each row's schedule loses."""
+        if self.state is None:  # all was given
+            return [None] * rows
+        return plan.certificates(self.state)
 
 
 def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:

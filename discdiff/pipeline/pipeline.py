@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,12 +23,13 @@ from discdiff.model import Diffusion
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
-from discdiff.pipeline.results import Guidance, Method, SamplingDefaults, SequenceScore, StringsBound
+from discdiff.pipeline.planning import GridChoice, Plan, planned
+from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
-from discdiff.samplers import Sampler
+from discdiff.samplers import Profile, Sampler, measure_profile
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Pipeline:
         max_length: content tokens in the longest sequence that the model was trained for.
         label_names: the classes in the order of their numbers, or None.
         defaults: of sampling.
+        profile: what revealing several positions at once loses, or None where it has not been measured.
 
     Example:
         >>> pipe = Pipeline.load("runs/promoters")          # doctest: +SKIP
@@ -53,6 +56,7 @@ class Pipeline:
     max_length: int
     label_names: list[str] | None = None
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    profile: Profile | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
@@ -75,12 +79,13 @@ class Pipeline:
         run = load_run(folder)
         model = run.model.to(pick_device(device))
         defaults = SamplingDefaults.from_json(run.sampling)
-        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults)
+        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, run.profile)
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder that `load` reads."""
         sampling = self.defaults.to_json()
-        save_run(Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling), folder)
+        run = Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling, self.profile)
+        save_run(run, folder)
 
     def sample(
         self,
@@ -93,6 +98,8 @@ class Pipeline:
         valid: bool = False,
         sampler: Sampler | None = None,
         steps: int | None = None,
+        grid: GridChoice | None = None,
+        error: float | None = None,
         seed: int = 0,
         labels: Labels = None,
         temperature: float | None = None,
@@ -104,7 +111,7 @@ class Pipeline:
         reward_strength: float = 1.0,
         batch_size: int = 64,
         progress: bool = False,
-    ) -> list[str]:
+    ) -> Samples:
         """New strings. String i depends on the seed and on i alone, not on `n` or `batch_size`.
 
         Args:
@@ -118,6 +125,13 @@ class Pipeline:
             valid: every string is valid, as `domain.invalid` has it; the domain's own rules help.
             sampler: how to get from noise to data; by default the run's.
             steps: network calls, for samplers that take them; by default the run's.
+            grid: where these calls are. "optimised": the blocks that lose least by the run's profile, or, with the
+                sampler `Ancestral`, the times; "uniform" and "cosine" blocks (`AnyOrder`); "bisection" (`Bisection`;
+                exact on Markov data, else without a certificate); "time", "noise" or "mask_fraction" for samplers on a
+                time grid.
+            error: nats that a sequence may lose against one position a call, instead of steps: the run's profile
+                chooses the number of calls, and the samples carry the certificate. For the model's own law: free
+                samples, or a template of given positions, where the figure is an estimate.
             seed: any integer.
             labels: a class, by name or number, or one a string; by default all classes in turn.
             temperature: below 1 sharpens the model's choices; by default the run's.
@@ -142,7 +156,8 @@ class Pipeline:
                 remedy="Ask for a length in this range, or train on longer sequences.",
             )  # fmt: skip
         asked = self._asked(None, rules, constraint, length, valid=valid)
-        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
+        plan = self._plan(grid, error, length)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
@@ -159,6 +174,8 @@ class Pipeline:
         valid: bool = False,
         sampler: Sampler | None = None,
         steps: int | None = None,
+        grid: GridChoice | None = None,
+        error: float | None = None,
         seed: int = 0,
         labels: Labels = None,
         temperature: float | None = None,
@@ -170,7 +187,7 @@ class Pipeline:
         reward_strength: float = 1.0,
         batch_size: int = 64,
         progress: bool = False,
-    ) -> list[str]:
+    ) -> Samples:
         """Strings that a template leaves open, in the domain's template language; what it states holds in each.
 
         A gap of variable length has its length drawn first, from the training set's lengths that fit.
@@ -181,7 +198,8 @@ class Pipeline:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
         asked = self._asked(template, rules, constraint, None, valid=valid)
-        method = self._method(sampler, steps, temperature, top_k, top_p, guidance)
+        plan = self._plan(grid, error, asked.length)
+        method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
         method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
@@ -213,6 +231,7 @@ class Pipeline:
         top_k: int | None,
         top_p: float | None,
         guidance: Guidance,
+        plan: Plan,
     ) -> Method:
         if not callable(guidance) and guidance != 1.0 and self._num_labels is None:
             raise IncompatibleError(
@@ -222,7 +241,57 @@ class Pipeline:
                 remedy="Train one with labels, `discdiff train ... --data.label_column COLUMN --loss LabelDropout`, "
                 "or guide by a classifier.",
             )
-        return self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance)
+        return self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance, plan=plan)
+
+    def _plan(self, grid: GridChoice | None, error: float | None, length: int | None) -> Plan:
+        law = dict(zip(self.lengths.lengths, self.lengths.counts, strict=True))
+        lengths = law if length is None or self.lengths.end is not None else {length: 1}
+        return functools.partial(
+            planned, grid=grid, error=error, profile=self.profile, schedule=self.model.schedule, lengths=lengths
+        )
+
+    def measure_profile(
+        self,
+        strings: Sequence[str] | SequenceDataset | None = None,
+        *,
+        n: int = 256,
+        seed: int = 0,
+        labels: Labels = None,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Profile:
+        """Measure what revealing several positions at once loses, for `grid="optimised"` and `error`, and keep it.
+
+        Args:
+            strings: held-out ones to measure on; by default the model's own draws, at one network call a token.
+            n: how many draws, or strings at most.
+            seed: any integer.
+            labels: a class, by name or number, or one a string; by default all in turn, or those of a data set.
+            batch_size: sequences evaluated at once.
+            progress: show progress on standard error.
+
+        Raises:
+            IncompatibleError: another process than absorbing, or too few sequences.
+        """
+        how: dict[str, Any]
+        if strings is None:
+            lengths = self.lengths.sample(n, Keys(seed, torch.arange(n)))
+            classes = Classes(self._num_labels, self.label_names)
+            how = {"lengths": lengths, "labels": classes.numbers(labels, n, in_turn=True)}
+        else:
+            sequences = self.lengths.fill(self._rows(strings, labels).sequences)
+            chosen = Keys(seed, torch.arange(len(sequences))).uniform((len(sequences),), "profile", torch.float64)
+            how = {"sequences": sequences[chosen.argsort()[:n].sort().values]}
+        rows = torch.arange(len(how.get("sequences", range(n))), device=self.model.device)
+        with show_progress("measuring", enabled=progress) as report:
+            self.profile = measure_profile(
+                self.model,
+                generator=Keys(seed, rows),
+                batch_size=batch_size,
+                on_batch=lambda done, total: report(done / total),
+                **how,
+            )
+        return self.profile
 
     @property
     def _draw(self) -> Drawing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from discdiff.errors import IncompatibleError
 from discdiff.guidance import Labels as LabelGuidance
 from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
-from discdiff.model import Model
-from discdiff.samplers import Sampler
+from discdiff.model import Diffusion, Model
+from discdiff.pipeline.planning import Plan, Planned, plain
+from discdiff.samplers import Certificate, Sampler
 from discdiff.samplers.blockwise import default_sampler
 
 Guidance = float | Callable[[Model], Model]
@@ -85,13 +86,31 @@ class StringsBound:
         return float(self.bound.standard_errors.square().sum().sqrt()) / self.units
 
 
+class Samples(list[str]):
+    """Strings that were drawn: a list, and what is known of the draws.
+
+    Attributes:
+        calls: network evaluations of each.
+        certificates: what the schedule of each loses, or empty where that is not known (no profile was used, or the
+            model's law was changed).
+    """
+
+    def __init__(self, texts: Iterable[str], calls: list[int], certificates: list[Certificate]) -> None:
+        super().__init__(texts)
+        self.calls, self.certificates = calls, certificates
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What they lose on average, given their lengths, or None."""
+        return Certificate.mean(self.certificates) if self.certificates else None
+
+
 @dataclass(frozen=True)
 class Method:
     """How to sample: a model, tempered or not, and arguments of `discdiff.sample`."""
 
     model: Model
-    sampler: Sampler
-    steps: int | None
+    planned: Planned
     top_k: int | None
     top_p: float | None
     particles: int = 1
@@ -99,6 +118,28 @@ class Method:
     reward_strength: float = 1.0
     check: Callable[[str], bool] | None = None
     valid: bool = False
+
+    @property
+    def sampler(self) -> Sampler:
+        """How to get from noise to data."""
+        return self.planned.sampler
+
+    @property
+    def steps(self) -> int | None:
+        """Network calls, or None where the sampler chooses them."""
+        return self.planned.steps
+
+    @property
+    def changes(self) -> list[str]:
+        """What makes the law another than the model's own, which a profile is of."""
+        found = {
+            "guidance or a temperature": not isinstance(self.model, Diffusion),
+            "top-k": self.top_k is not None,
+            "top-p": self.top_p is not None and self.top_p < 1,
+            "particles": self.particles > 1,
+            "a check": self.check is not None or self.valid,
+        }
+        return [name for name, here in found.items() if here]
 
 
 @dataclass
@@ -134,14 +175,16 @@ class SamplingDefaults:
         top_k: int | None,
         top_p: float | None,
         guidance: Guidance = 1.0,
+        *,
+        plan: Plan = plain,
     ) -> Method:
-        """What is asked for, and these defaults where nothing is."""
-        sampler = sampler or self.sampler or default_sampler(model)
-        made: object = sampler
+        """What is asked for, and these defaults where nothing is; `plan` makes the sampler follow a grid."""
+        made: object = sampler or self.sampler or default_sampler(model)
         if not isinstance(made, Sampler):
             raise IncompatibleError(
                 "sampler", got=f"{made!r}", expected="a sampler", remedy="Such as dd.samplers.FirstHitting(), made."
             )
+        planned = plan(sampler, made, steps, self.steps)
         if callable(guidance):
             model = guidance(model)
         elif guidance != 1.0:
@@ -149,8 +192,7 @@ class SamplingDefaults:
         tau = self.temperature if temperature is None else temperature
         return Method(
             model if tau == 1.0 else Temperature(model, tau),
-            sampler,
-            self.steps if steps is None and sampler.takes_steps else steps,
+            planned,
             self.top_k if top_k is None else top_k,
             self.top_p if top_p is None else top_p,
         )
@@ -169,4 +211,4 @@ class SamplingDefaults:
         return cls(None if sampler is None else build(sampler, Sampler), **numbers)
 
 
-__all__ = ["SamplingDefaults", "SequenceScore", "StringsBound"]
+__all__ = ["Samples", "SamplingDefaults", "SequenceScore", "StringsBound"]

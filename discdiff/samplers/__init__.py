@@ -14,8 +14,10 @@ from discdiff.samplers.base import (
     noise_levels,
 )
 from discdiff.samplers.bisection import Bisection
-from discdiff.samplers.block_schedule import block_cost, information_curve, optimal_blocks
+from discdiff.samplers.block_schedule import block_cost, information_curve
+from discdiff.samplers.block_table import fewest_blocks, optimal_blocks
 from discdiff.samplers.blockwise import Blockwise
+from discdiff.samplers.certificate import Certificate, Plan
 from discdiff.samplers.confidence import Confidence
 from discdiff.samplers.entropy_bounded import EntropyBounded
 from discdiff.samplers.euler import Euler
@@ -24,6 +26,8 @@ from discdiff.samplers.forward_backward import ForwardBackward
 from discdiff.samplers.gibbs import Gibbs
 from discdiff.samplers.ordered import Ordered
 from discdiff.samplers.predictor_corrector import Corrector, PredictorCorrector
+from discdiff.samplers.profile import Profile
+from discdiff.samplers.profiling import block_divergence, measure_profile
 from discdiff.samplers.remasking import Remasking
 from discdiff.samplers.runge_kutta import RungeKutta2
 from discdiff.samplers.tau_leaping import TauLeaping
@@ -37,6 +41,7 @@ __all__ = [
     "Argmax",
     "Bisection",
     "Blockwise",
+    "Certificate",
     "Confidence",
     "Corrector",
     "EntropyBounded",
@@ -49,7 +54,9 @@ __all__ = [
     "Gridded",
     "Level",
     "Ordered",
+    "Plan",
     "PredictorCorrector",
+    "Profile",
     "Remasking",
     "RungeKutta2",
     "Sampler",
@@ -58,7 +65,10 @@ __all__ = [
     "Trapezoidal",
     "Uniformization",
     "block_cost",
+    "block_divergence",
+    "fewest_blocks",
     "information_curve",
+    "measure_profile",
     "noise_levels",
     "optimal_blocks",
 ]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -25,18 +24,31 @@ from discdiff.networks.base import Context
 from discdiff.prediction import positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, at_step, index_rows, random_order
+from discdiff.samplers.profile import Profile
 from discdiff.sequences import Sequences
 
-Blocks = Literal["uniform", "cosine"] | Sequence[int]
+Blocks = Literal["uniform", "cosine"] | Sequence[int] | Sequence[Sequence[int]] | Profile
 
 
-def check_blocks(blocks: Blocks) -> None:
+def check_blocks(blocks: Blocks, error: float | None = None) -> None:
     """Refuse what is no schedule of blocks.
 
     Raises:
-        IncompatibleError: an unknown name, no sizes, or a size below 1.
+        IncompatibleError: an unknown name, no sizes, or a size below 1; an error that no profile can keep.
     """
-    if (blocks not in FRACTIONS) if isinstance(blocks, str) else (not blocks or min(blocks) < 1):
+    if isinstance(blocks, Profile):
+        if error is not None:
+            blocks.blocks(1, error=error)  # refuses a negative one
+        return
+    if error is not None:
+        raise IncompatibleError(
+            "error", got=f"{error:g}", expected="a profile to choose blocks by", remedy="See measure_profile."
+        )
+    if isinstance(blocks, str):
+        wrong = blocks not in FRACTIONS
+    else:
+        wrong = not blocks or any(not sizes or min(sizes) < 1 for sizes in _alternatives(blocks))
+    if wrong:
         raise IncompatibleError(
             "blocks",
             got=repr(blocks),
@@ -45,7 +57,21 @@ def check_blocks(blocks: Blocks) -> None:
         )
 
 
-def block_ends(counts: Tensor, blocks: Blocks, steps: int | None) -> Tensor:
+def _alternatives(blocks: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
+    """The schedules that are given: one, or several for rows that differ."""
+    nested = [list(sizes) for sizes in blocks if isinstance(sizes, Sequence)]
+    flat = [size for size in blocks if not isinstance(size, Sequence)]
+    return nested if not flat else [flat, *nested]
+
+
+def block_ends(
+    counts: Tensor,
+    blocks: Blocks,
+    steps: int | None,
+    *,
+    lengths: Tensor | None = None,
+    error: float | None = None,
+) -> Tensor:
     """How many positions are revealed after each call: int64 `[B, T]`, increasing up to each row's count.
 
     A row of n < T positions takes n calls, and stays at n from there.
@@ -53,14 +79,22 @@ def block_ends(counts: Tensor, blocks: Blocks, steps: int | None) -> Tensor:
     Args:
         counts: int64 `[B]`, positions to reveal in each row.
         blocks: "uniform" (sizes that differ by one at most), "cosine" (the fraction still masked after k of T calls is
-            cos(πk / 2T): few positions at first; Chang et al. 2022, MaskGIT, section 3.3), or the sizes.
+            cos(πk / 2T): few positions at first; Chang et al. 2022, MaskGIT, section 3.3), or the sizes. Or several
+            lists of sizes, of which each row takes the first that adds up to its count; or a profile.
         steps: T; by default one position a call, or the number of sizes.
+        lengths: int64 `[B]`, positions of each row, given ones among them; a profile asks. By default the counts.
+        error: what a row may lose by a profile's blocks, instead of steps.
 
     Raises:
         IncompatibleError: sizes that do not add up to every row's count, or to another number of calls.
     """
+    if isinstance(blocks, Profile):
+        asked = zip((counts if lengths is None else lengths).tolist(), counts.tolist(), strict=True)
+        most = None if error is not None else steps or max(1, int(counts.max()))
+        plans = [blocks.blocks(length, error=error, steps=most, hidden=count) for length, count in asked]
+        return _stacked([torch.tensor(plan.sizes or (0,)).cumsum(0) for plan in plans]).to(counts.device)
     if not isinstance(blocks, str):
-        return _given_ends(counts, list(blocks), steps)
+        return _given_ends(counts, _alternatives(blocks), steps)
     calls = counts.clamp(max=int(counts.max()) if steps is None else steps)
     k = torch.arange(1, int(calls.max()) + 1, device=counts.device).expand(len(counts), -1)
     fraction = FRACTIONS[blocks](k.double() / calls[:, None].clamp(min=1))
@@ -74,20 +108,33 @@ FRACTIONS = {"uniform": lambda x: x, "cosine": lambda x: 1 - torch.cos(x * (math
 """Revealed fraction after a fraction of the calls."""
 
 
-def _given_ends(counts: Tensor, sizes: list[int], steps: int | None) -> Tensor:
-    if steps not in (None, len(sizes)):
-        raise IncompatibleError(
-            "blocks", got=f"{len(sizes)} sizes", expected=f"steps={steps} of them", remedy="Leave steps out."
-        )
-    other = counts[counts != sum(sizes)]
-    if other.numel():
+def _given_ends(counts: Tensor, schedules: list[list[int]], steps: int | None) -> Tensor:
+    calls = {len(sizes) for sizes in schedules}
+    if steps is not None and calls != {steps}:
         raise IncompatibleError(
             "blocks",
-            got=f"sizes that add up to {sum(sizes)}",
-            expected=f"{int(other[0])}, the positions to reveal in a row",
-            remedy='Use "uniform" or "cosine" where rows differ.',
+            got=f"{' or '.join(map(str, sorted(calls)))} sizes",
+            expected=f"steps={steps} of them",
+            remedy="Leave steps out.",
         )
-    return torch.tensor(sizes, device=counts.device).cumsum(0).expand(len(counts), -1)
+    ends = {sum(sizes): torch.tensor(sizes).cumsum(0) for sizes in reversed(schedules)}  # the first of a sum counts
+    if len(schedules) > 1:
+        ends.setdefault(0, torch.zeros(1, dtype=torch.int64))  # a row without open positions takes no call
+    other = [count for count in counts.tolist() if count not in ends]
+    if other:
+        raise IncompatibleError(
+            "blocks",
+            got=f"sizes that add up to {' or '.join(map(str, sorted(set(ends) - {0})))}",
+            expected=f"{other[0]}, the positions to reveal in a row",
+            remedy='Use "uniform" or "cosine" where rows differ, or give sizes for each number of positions.',
+        )
+    return _stacked([ends[count] for count in counts.tolist()]).to(counts.device)
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """Ends of rows, `[B, T]`; rows that are done stay where they are."""
+    longest = max(map(len, rows))
+    return torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
 
 
 def block_cost(curve: Tensor, sizes: Sequence[int]) -> float:
@@ -112,41 +159,6 @@ def block_cost(curve: Tensor, sizes: Sequence[int]) -> float:
         cost += float((curve[start] - curve[start : start + size]).double().sum())
         start += size
     return cost
-
-
-def optimal_blocks(curve: Tensor, steps: int) -> list[int]:
-    """The block sizes of least cost among all schedules of `steps` calls, by dynamic programming: O(steps · L²).
-
-    Args:
-        curve: f, float `[L]` nats.
-        steps: T, from 1 to L.
-
-    Returns:
-        T sizes that add up to L, for `AnyOrder(blocks)`.
-
-    Raises:
-        IncompatibleError: `steps` is out of range.
-    """
-    length = len(curve)
-    if not 1 <= steps <= length:
-        raise IncompatibleError(
-            "steps", got=steps, expected=f"1 to {length}, the positions", remedy="Reveal one position a call at least."
-        )
-    # Σ_j f[j] is the same for all schedules: what is left of a block's cost is its size times f at its start.
-    at = torch.arange(length + 1, dtype=torch.float64)
-    size = at[None, :] - at[:-1, None]
-    block = torch.where(size > 0, size * curve.cpu().double()[:, None], torch.inf)
-    best = torch.full((length + 1,), torch.inf, dtype=torch.float64)
-    best[0] = 0.0
-    starts = []
-    for _ in range(steps):
-        best, start = (best[:-1, None] + block).min(0)
-        starts.append(start)
-    ends = [length]
-    for start in reversed(starts):
-        ends.append(int(start[ends[-1]]))
-    ends.reverse()
-    return [b - a for a, b in pairwise(ends)]
 
 
 @torch.no_grad()
@@ -197,4 +209,4 @@ def information_curve(
     return total / (len(sequences) * orders)
 
 
-__all__ = ["Blocks", "block_cost", "block_ends", "check_blocks", "information_curve", "optimal_blocks"]
+__all__ = ["Blocks", "block_cost", "block_ends", "check_blocks", "information_curve"]

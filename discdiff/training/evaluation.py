@@ -14,8 +14,11 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import DiscdiffError
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
+from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Keys
 from discdiff.samplers.base import Sampler
+from discdiff.samplers.profile import Profile
+from discdiff.samplers.profiling import FEWEST, measure_profile
 from discdiff.sampling import sample
 from discdiff.training.result import Validation
 
@@ -49,6 +52,24 @@ class Validator:
             on_batch=on_batch,
         )
         return Validation(bound.nats_per_token, bound.bits_per_token, bound.standard_error, len(self.sequences), step)
+
+
+def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_size: int) -> Profile | None:
+    """The profile of a model in eval mode on at most `limit` held-out sequences; None where it has none.
+
+    Args:
+        model: any; only on the absorbing process, and of a network that sees the whole row, there is one.
+        dataset: held-out sequences.
+        limit: how many to use, chosen by a hash of their place.
+        batch_size: rows evaluated at once.
+    """
+    sequences = Validator(dataset, limit=limit, batch_size=batch_size, samples=1).sequences
+    measurable = isinstance(model.process, Absorbing) and model.block_size is None
+    if not measurable or int((sequences.lengths > 1).sum()) < FEWEST:
+        return None
+    assert sequences.ids is not None, "rows of a data set have ids"
+    keys = Keys(_SEED, sequences.ids.to(model.device))
+    return measure_profile(model, sequences=sequences, generator=keys, batch_size=batch_size)
 
 
 class Sampling:

@@ -16,7 +16,7 @@ from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
 from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
-from discdiff.training.evaluation import Sampling, Validator
+from discdiff.training.evaluation import Sampling, Validator, profile_of
 from discdiff.training.guard import FiniteGuard
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
@@ -62,6 +62,7 @@ def fit(
     validate_every: int | None = None,
     validate_sequences: int | None = 1024,
     validate_samples: int = 4,
+    profile_sequences: int = 64,
     samples_every: int | None = None,
     samples: int = 8,
     sampler: Sampler | None = None,
@@ -107,6 +108,8 @@ def fit(
             bound at the end is taken in any case.
         validate_sequences: how many held-out sequences to use, or None for all.
         validate_samples: noise levels per sequence.
+        profile_sequences: how many held-out sequences the run folder's profile is measured on at the end (absorbing; at
+            most 129 evaluations of each, and it says how long that took), for `Pipeline.sample(error=…)`; 0 for none.
         samples_every: steps between samples; `validate_every` by default.
         samples: how many samples to draw each time; 0 for none.
         sampler, sampler_steps: how to draw them; see `discdiff.sample`.
@@ -245,7 +248,13 @@ def fit(
     model.to(place).eval()
     if storage is not None and monitor.step:
         storage.save_run(model)
-    if terminated or monitor.interrupted:
+    ended = not (terminated or monitor.interrupted)
+    if ended and monitor.step and storage is not None and held_out is not None and profile_sequences:
+        profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
+        if profile is not None:
+            storage.save_profile(profile)
+            reporter.note(f"{profile}: `discdiff sample --error`")
+    if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
         raise SystemExit(143) if terminated else KeyboardInterrupt
     return FitResult(

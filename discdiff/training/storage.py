@@ -19,14 +19,18 @@ from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError
 from discdiff.manifest import MODEL_FILE
 from discdiff.model import Diffusion
-from discdiff.run_folder import Run, save_run
+from discdiff.run_folder import PROFILE_FILE, Run, save_profile, save_run
+from discdiff.samplers.profile import Profile
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 # Files of an earlier run, removed where it is overwritten.
-_OF_A_RUN = (CHECKPOINT, Path(MODEL_FILE), Path("metrics.csv"), Path("samples.txt"), Path("failed_batch.safetensors"))
+_OF_A_RUN = (
+    CHECKPOINT, Path(MODEL_FILE), Path("metrics.csv"), Path("samples.txt"), Path("failed_batch.safetensors"),
+    Path(PROFILE_FILE),
+)  # fmt: skip
 PACKAGES = ("discdiff", "torch", "lightning", "numpy", "tokenizers", "safetensors")
 
 
@@ -100,6 +104,10 @@ class Storage:
         lengths = self.train.length_model
         run = Run(model, domain, lengths, self.train.length, self.train.label_names, self.sampling)
         save_run(run, self.folder)
+
+    def save_profile(self, profile: Profile) -> None:
+        """What revealing several positions at once loses with the weights saved last."""
+        save_profile(profile, self.folder)
 
 
 def environment(device: str) -> dict[str, Any]:

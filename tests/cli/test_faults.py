@@ -15,7 +15,7 @@ from discdiff.cli import main
 from discdiff.pipeline import Pipeline
 from tests.cli.conftest import Discdiff, Workshop
 
-COMMANDS = ["train", "sample", "infill", "score", "evaluate", "show", "domains"]
+COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show", "domains"]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,14 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "show", "domains"]
         (["sample", "RUN", "--top-k", "0"], "--top-k: got '0', expected a positive integer"),
         (["infill", "RUN", "ACN{3}", "--top-p", "nan"], "--top-p: got 'nan', expected a number above 0"),
         (["sample", "RUN", "--sampler", "bisection", "--steps", "3"], "it takes ceil(log2(L + 1)) calls. Leave steps"),
+        (["sample", "RUN", "--error", "0.1", "--steps", "3"], "--error 0.1 --steps 3: an error chooses the steps"),
+        (["sample", "RUN", "--error", "-1"], "--error: got '-1', expected a positive number"),
+        (["sample", "RUN", "--error", "0.1", "--grid", "cosine"], "expected the grid 'optimised'. Leave the grid out"),
+        (["sample", "RUN", "--grid", "bisection", "--sampler", "euler"], "got Euler, expected Bisection"),
+        (["sample", "RUN", "--grid", "even"], "--grid: invalid choice: 'even'"),
+        (["profile", "RUN", "--length", "15"], "--length 15: expected 2 to 14, the run's longest"),
+        (["profile", "RUN", "-n", "1"], "-n: got '1', expected an integer of at least 2"),
+        (["profile", "RUN", "--picture", "no/such/folder.png"], "the folder no/such does not exist"),
         (["sample", "RUN", "--device", "abacus"], "device: got 'abacus'"),
         (["sample", "RUN", "-o", "no/such/folder.fasta"], "the folder no/such does not exist"),
         (["sample", "RUN", "-o", "."], "this is a folder"),

@@ -91,7 +91,8 @@ class FixedOrder(AnyOrder):
     """Blocks from left to right, whatever is drawn."""
 
     def turns(self, state: State, hidden: Tensor, steps: int | None) -> Tensor:
-        ends = torch.tensor(list(self.blocks)).cumsum(0)
+        assert isinstance(self.blocks, list)
+        ends = torch.tensor(self.blocks).cumsum(0)
         return torch.searchsorted(ends, (hidden.long().cumsum(-1) - 1).contiguous(), right=True)
 
 

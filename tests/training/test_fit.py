@@ -102,7 +102,7 @@ def test_run_folder(quick_fit: Fit, train: SequenceDataset, valid: SequenceDatas
     assert result.folder == folder
     assert {path.name for path in folder.iterdir()} == {
         "checkpoints", "config.yaml", "domain.json", "environment.json", "metrics.csv", "model.json",
-        "model.safetensors", "samples.txt", "tokenizer.json",
+        "model.safetensors", "profile.json", "samples.txt", "tokenizer.json",
     }  # fmt: skip
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
     with (folder / "metrics.csv").open() as stream:
