@@ -220,6 +220,9 @@ def test_context_of_a_batch() -> None:
     assert context.padding is not None
     assert context.packing is not None
     assert context.packing.places.tolist() == [0, 1, 2]
+    positions = context.packed().positions
+    assert positions is not None
+    assert positions.tolist() == [[0, 1, 0]], "rotary angles stay small, however many tokens there are"
     assert context.index(torch.tensor([1])).packing is None
     full = context_of(sequences[:1])
     assert full.padding is None
