@@ -44,7 +44,7 @@ def dataset(shape: Shape, data: Path | None, sequences: int) -> SequenceDataset:
 def arriving(loader: BatchLoader, device: str) -> Iterator[Batch]:
     """The loader's batches where they are learned from."""
     for batch in loader:
-        yield replace(batch, sequences=batch.sequences.to(device, pinned=device != "cpu"))
+        yield replace(batch, sequences=batch.sequences.to(device))
 
 
 def measure(arguments: argparse.Namespace, shape: Shape) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 import discdiff as dd
 from benchmarks.automata import spread
@@ -44,8 +44,10 @@ from discdiff.training.surroundings import keep_memory
 
 DECAY, RATE = 0.999, 1e-3
 UNSEEN = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda out, q, k, v, *_, **__: sdpa_backward_flop_count(out, q, k, v)
+    ),
 }
 """The fused attention of CPUs, which torch's counter passes over."""
 Draw = tuple[dd.Sequences, dd.Keys]
@@ -234,7 +236,7 @@ def measure(arguments: argparse.Namespace, shape: Shape) -> list[dict[str, Any]]
     for name, (step, _) in steps.items():  # the warm-up too; compiled code is counted before it is compiled
         with FlopCounterMode(display=False, custom_mapping=UNSEEN) as counter:
             step(first)
-        flops[name] = counter.get_total_flops() / first[0].tokens.numel()
+        flops[name] = counter.get_total_flops() / (shape.tokens if name == "textbook" else first[0].tokens.numel())
         step(next(source))
     turns: dict[str, list[tuple[float, int, int, float]]] = {name: [] for name in steps}
     peak = []
@@ -251,7 +253,7 @@ def measure(arguments: argparse.Namespace, shape: Shape) -> list[dict[str, Any]]
                     step(draw)
                 seconds = now(arguments.device) - start
             wide = len(batches) * shape.tokens if name == "textbook" else shown
-            turns[name].append((seconds, wide, real, flops[name] * shown))
+            turns[name].append((seconds, wide, real, flops[name] * wide))
     memory = {name: memory_of(arguments, name) for name in steps} if arguments.memory else {}
     records = []
     for name in steps:

@@ -27,6 +27,8 @@ class Model(Protocol):
     @property
     def exact_clamps(self) -> bool: ...
     @property
+    def block_size(self) -> int | None: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -74,6 +76,11 @@ class Diffusion(nn.Module):
     def exact_clamps(self) -> bool:
         """Whether given positions are told from noise: by the tokens themselves, or by a network that learned to."""
         return self.process.reveals_noise or self.network.conditions_on_frozen
+
+    @property
+    def block_size(self) -> int | None:
+        """Positions of a block, where the network is block-causal: it sees earlier blocks clean, and no later ones."""
+        return self.network.block_size
 
     @property
     def dtype(self) -> torch.dtype:

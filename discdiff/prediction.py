@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -25,10 +26,13 @@ Positions = tuple[Tensor, Tensor]
 INVERSION_LIMIT = 3.0
 
 
-def positions_of(mask: Tensor) -> Positions:
-    """Where a bool `[B, L]` mask is True."""
-    rows, positions = mask.nonzero(as_tuple=True)
-    return rows, positions
+def positions_of(mask: Tensor, count: int | None = None) -> Positions:
+    """Where a bool `[B, L]` mask is True; a GPU is not waited for if the number of such places is given."""
+    if count is None or mask.device.type == "cpu":
+        rows, positions = mask.nonzero(as_tuple=True)
+        return rows, positions
+    places = (~mask).flatten().to(torch.uint8).argsort(stable=True)[:count]
+    return places // mask.shape[1], places % mask.shape[1]
 
 
 HELD = 1 << 23
@@ -83,7 +87,23 @@ class LazyLogits:
         self._slot[rows] = torch.arange(start, start + len(rows), device=rows.device)
 
     def __call__(self, where: Positions | None) -> Tensor:
-        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
+        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere.
+
+        With a cache the network answers for one block; elsewhere, where nothing is said, they are 0.
+        """
+        cache = self._context.cache
+        if cache is None:
+            return self._read(where)
+        if where is None:
+            return F.pad(self._read(None), (0, 0, cache.start, self._tokens.shape[1] - cache.stop))
+        rows, place = where
+        inside = (place >= cache.start) & (place < cache.stop)
+        if bool(inside.all()):
+            return self._read((rows, place - cache.start))
+        mine = self._read((rows[inside], place[inside] - cache.start))
+        return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
+
+    def _read(self, where: Positions | None) -> Tensor:
         if where is None:
             self._evaluate(torch.ones_like(self._slot, dtype=torch.bool))
             assert self._hidden is not None, "a batch has a row"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.sequences import onto
 
 
 def _signed(value: int) -> int:
@@ -83,8 +84,8 @@ class Keys:
         return _to_uniform(_mix(_mix(self._stream(purpose, self.rows)[:, None] + index)), dtype).reshape(shape)
 
     def shared_uniform(self, purpose: str) -> Tensor:
-        """One float64 number, the same for every row: float64 `[]`."""
-        zero = torch.zeros((), dtype=torch.int64, device=self.rows.device)
+        """One float64 number, the same for every row: float64 `[]`, on the host."""
+        zero = torch.zeros((), dtype=torch.int64)
         return _to_uniform(_mix(self._stream("shared " + purpose, zero)), torch.float64)
 
 
@@ -192,7 +193,7 @@ def time_points(batch: int, *, generator: Randomness, device: torch.device | str
     if isinstance(generator, Keys):
         if generator.strata is None:
             return generator.uniform((batch,), "time", torch.float64).to(device)
-        return ((generator.shared_uniform("time") + generator.strata) % 1.0).to(device)
+        return onto((generator.shared_uniform("time") + generator.strata) % 1.0, device)
     u = uniform((2,), generator=generator, purpose="time", dtype=torch.float64, device=device)
     order = uniform((batch,), generator=generator, purpose="time order", dtype=torch.float64, device=device).argsort()
     return (u[0] + order.double() / batch) % 1.0

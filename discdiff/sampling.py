@@ -17,8 +17,8 @@ from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
 from discdiff.particles import Population, Reward, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
-from discdiff.samplers.ancestral import Ancestral
 from discdiff.samplers.base import Sampler, State
+from discdiff.samplers.blockwise import default_sampler
 from discdiff.sequences import Sequences
 
 OnStep = Callable[[int, int, State], None]
@@ -49,8 +49,10 @@ def sample(
         batch: B rows.
         length: tokens in every row; not needed where the constraint fixes it.
         lengths: int64 `[B]`, tokens in each row, instead of `length`.
-        sampler: how to get from noise to data; `Ancestral()` by default.
-        steps: network calls of samplers that take them; by default 128 on a time grid, else one a position.
+        sampler: how to get from noise to data; `Ancestral()` by default, `Blockwise()` with a
+            block-causal network.
+        steps: network calls of samplers that take them (of each block); by default 128 on a time grid, else one a
+            position.
         constraint: what the clean sequences must satisfy. It holds with probability one.
         top_k: draw each token from the k most likely ones that the constraint allows.
         top_p: draw each token from the smallest set of most likely ones whose mass is at least this, the token that
@@ -75,7 +77,7 @@ def sample(
             out of range.
         EmptyLanguageError: nothing satisfies the constraint.
     """
-    sampler = sampler or Ancestral()
+    sampler = sampler or default_sampler(model)
     constraint = constraint or Unconstrained()
     if top_k is not None or top_p is not None:
         constraint = Truncated(constraint, top_k=top_k, top_p=top_p)

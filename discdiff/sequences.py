@@ -12,6 +12,13 @@ from torch import Tensor
 from discdiff.errors import DiscdiffError
 
 
+def onto(value: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; a GPU is not waited for, as it would be by a copy from pageable memory."""
+    if value.device.type == "cpu" and torch.device(device).type == "cuda":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
+
+
 @dataclass(frozen=True)
 class Sequences:
     """Token sequences of possibly different lengths, one per row.
@@ -29,8 +36,8 @@ class Sequences:
         effective: float `[B]` or None: of a sample drawn with particles, the smallest effective size that its
             population had, out of the number of particles.
         calls: int64 `[B]` or None: network evaluations spent on each row.
-        total: the sum of `lengths`, kept on the host where the lengths are on a device that one would wait for; else
-            None. Whoever changes lengths there drops it.
+        host_lengths: `lengths` on the host, kept where they are on a device that one would wait for; else None.
+            Whoever changes lengths there drops it.
     """
 
     tokens: Tensor
@@ -41,7 +48,7 @@ class Sequences:
     calls: Tensor | None = None
     given: Tensor | None = None
     effective: Tensor | None = None
-    total: int | None = None
+    host_lengths: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype != torch.int64:
@@ -101,30 +108,27 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The fields that are tensors and set."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    @property
+    def known_lengths(self) -> Tensor | None:
+        """`lengths` on the host, if they can be had without waiting for a device."""
+        return self.lengths if self.lengths.device.type == "cpu" else self.host_lengths
 
-    def _map(self, function: Callable[[Tensor], Tensor], total: int | None) -> Sequences:
+    def tensors(self) -> dict[str, Tensor]:
+        """The rows' fields that are set."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "host_lengths"}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _map(self, function: Callable[[Tensor], Tensor], host_lengths: Tensor | None) -> Sequences:
         changed: dict[str, Any] = {name: function(value) for name, value in self.tensors().items()}
-        return replace(self, **changed, total=total)
+        return replace(self, **changed, host_lengths=host_lengths)
 
     def __getitem__(self, rows: Tensor | slice) -> Sequences:
         """The chosen rows (a slice, an index tensor or a boolean mask)."""
         return self._map(lambda value: value[rows], None)
 
-    def to(self, device: torch.device | str, *, pinned: bool = False) -> Sequences:
-        """The same rows on another device.
-
-        Args:
-            device: where to.
-            pinned: copy from pinned memory, and don't wait for the copy: to a GPU, from the CPU.
-        """
-        total = int(self.lengths.sum()) if self.lengths.device.type == "cpu" else self.total
-        if pinned:
-            return self._map(lambda value: value.pin_memory().to(device, non_blocking=True), total)
-        return self._map(lambda value: value.to(device), total)
+    def to(self, device: torch.device | str) -> Sequences:
+        """The same rows on another device; a GPU is not waited for."""
+        return self._map(lambda value: onto(value, device), self.known_lengths)
 
     @staticmethod
     def concatenate(parts: Sequence[Sequences]) -> Sequences:

@@ -214,6 +214,16 @@ SAMPLERS: dict[str, SamplerCase] = {
     "by_sampled": SamplerCase(lambda: samplers.Confidence("sampled"), exact=False, absorbing_only=True),
     "bisection": SamplerCase(samplers.Bisection, exact=False, absorbing_only=True),
     "entropy_bounded": SamplerCase(samplers.EntropyBounded, exact=False, absorbing_only=True),
+    "blockwise": SamplerCase(lambda: samplers.Blockwise(block_size=2), exact=True, absorbing_only=True),
+    "blockwise_ancestral": SamplerCase(
+        lambda: samplers.Blockwise(samplers.Ancestral(), block_size=2), exact=False, absorbing_only=True
+    ),
+    "blockwise_corrected": SamplerCase(
+        lambda: samplers.Blockwise(samplers.PredictorCorrector(sweeps=0.5), block_size=2),
+        exact=True,
+        absorbing_only=True,
+        corrects=True,
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
 from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.uniform import Uniform
+from discdiff.samplers import Ancestral, Blockwise
 from discdiff.schedules import Cosine, Geometric, LogLinear, Schedule
 
 
@@ -29,6 +30,7 @@ def model(**options: Any) -> Diffusion:
     [
         Absorbing(7), Uniform(3), LogLinear(1e-4), Geometric(1e-3, 15.0), Cosine(), Score(), Denoiser(), Conditional(),
         Transformer(6, dim=24, depth=3, heads=3, mlp_ratio=2, dropout=0.1, num_labels=2, cond_dim=8, seed=4),
+        Transformer(6, dim=24, heads=3, block_size=8), Blockwise(Ancestral(), 16, cache=False),
     ],
     ids=lambda part: type(part).__name__,
 )  # fmt: skip

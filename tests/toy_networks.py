@@ -120,6 +120,35 @@ class ByLength(ToyNetwork):
         return out
 
 
+class Blocked(ToyNetwork):
+    """Another network that is shown, for each block, clean tokens before it and masks after it."""
+
+    def __init__(self, inner: Network, block_size: int) -> None:
+        super().__init__()
+        self.inner, self.block_size, self.num_states = inner, block_size, inner.num_states
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        self.inner.configure(process, parameterization)
+        self.num_outputs = self.inner.num_outputs
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        place = torch.arange(tokens.shape[1])
+        assert self.block_size is not None
+        if context.cache is not None:
+            start, stop = context.cache.start, context.cache.stop
+            shown = torch.where(place >= stop, self.num_states - 1, tokens)
+            return self.inner.hidden(shown, sigma, Context())[:, start:stop]
+        assert context.clean is not None
+        parts = []
+        for start in range(0, tokens.shape[1], self.block_size):
+            stop = start + self.block_size
+            shown = torch.where(place < start, context.clean, tokens)
+            level = None if sigma is None else sigma.expand(tokens.shape)[:, start : start + 1]
+            said = self.inner.hidden(torch.where(place >= stop, self.num_states - 1, shown), level, Context())
+            parts.append(said[:, start:stop])
+        return torch.cat(parts, 1)
+
+
 class Single(ToyNetwork):
     """Another network in float32: its model works in float32 throughout."""
 

@@ -26,6 +26,7 @@ from discdiff.errors import CheckpointError
 
 WIDTH = 110
 DEFAULT_SAMPLER = {"class_path": "discdiff.samplers.Ancestral", "init_args": {}}
+DEFAULT_OF_BLOCKS = {"class_path": "discdiff.samplers.Blockwise", "init_args": {}}
 """That of runs which state none; its module would import torch, so that a test compares."""
 
 
@@ -61,6 +62,8 @@ def facts(folder: Path) -> dict[str, Any]:
     config, begun = _config(folder / "config.yaml"), _json(folder / "environment.json")
     try:
         parts = saved["model"]["init_args"]
+        in_blocks = parts["network"]["init_args"].get("block_size") is not None
+        by_default = DEFAULT_OF_BLOCKS if in_blocks else DEFAULT_SAMPLER
         found = {
             "run": str(folder),
             "generates": _generates(folder, saved),
@@ -76,7 +79,7 @@ def facts(folder: Path) -> dict[str, Any]:
                 "started": begun.get("time"),
                 "version": saved["discdiff"],
             },
-            "sampling": {**saved["sampling"], "sampler": saved["sampling"].get("sampler") or DEFAULT_SAMPLER},
+            "sampling": {**saved["sampling"], "sampler": saved["sampling"].get("sampler") or by_default},
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CheckpointError(f"{folder / MODEL_FILE}: damaged ({type(error).__name__}: {error})") from error

@@ -92,7 +92,8 @@ class Batch:
         sequences: the rows.
         step: 0-based number of the step.
         epoch: how many times the data had been gone through before.
-        strata: float64 `[B]` in [0, 1): stratification points of the rows' times.
+        strata: float64 `[B]` in [0, 1): stratification points of the rows' times, on the host, where a loss can count
+            by them without waiting for a device.
         tokens: how many tokens the rows have.
     """
 
@@ -111,8 +112,8 @@ class Batch:
         return Keys(seed, rows, step=self.epoch, strata=self.strata)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return replace(self, sequences=self.sequences.to(device), strata=self.strata.to(device))
+        """The same batch on another device; a GPU is not waited for."""
+        return replace(self, sequences=self.sequences.to(device))
 
 
 class BatchLoader:

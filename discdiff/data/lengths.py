@@ -88,7 +88,7 @@ class LengthModel:
         ends = (sequences.tokens == self.end) | sequences.padding
         # a column of True past the last position, so that a row without an end keeps its full length
         first = torch.nn.functional.pad(ends, (0, 1), value=True).to(torch.uint8).argmax(-1)
-        return replace(sequences, lengths=first, total=None)
+        return replace(sequences, lengths=first, host_lengths=None)
 
     def fill(self, sequences: Sequences) -> Sequences:
         """Fill each row with end tokens up to the model's one length; without an end token, the rows as they are.
@@ -105,7 +105,7 @@ class LengthModel:
         tokens = sequences.tokens.masked_fill(sequences.padding, self.end)[:, : self.longest]
         tokens = torch.nn.functional.pad(tokens, (0, max(0, self.longest - width)), value=self.end)
         lengths = torch.full_like(sequences.lengths, self.longest)
-        return replace(sequences, tokens=tokens, lengths=lengths, total=None)
+        return replace(sequences, tokens=tokens, lengths=lengths, host_lengths=None)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` reads."""

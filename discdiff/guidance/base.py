@@ -38,6 +38,10 @@ class Guided(ABC):
         return self.model.exact_clamps
 
     @property
+    def block_size(self) -> int | None:
+        return self.model.block_size
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 

@@ -125,6 +125,13 @@ def _check(model: Model, asked: str) -> None:
             expected="the absorbing process: elsewhere a token says nothing for certain until the last step",
             remedy="Use nelbo, which serves every process.",
         )
+    if model.block_size is not None:
+        raise IncompatibleError(
+            asked,
+            got="a block-causal network, which is to see earlier blocks clean",
+            expected="a network that sees every position",
+            remedy="Use nelbo, which goes block by block; in blocks of one token it is exact.",
+        )
 
 
 def _permutations(order: Tensor, scored: Scored) -> Tensor:

@@ -56,6 +56,8 @@ class Scored:
                 expected="a process whose noise shows (Absorbing), or a network trained with frozen positions",
                 remedy="Use an absorbing model, or train with the loss Given.",
             )
+        if model.block_size is not None:
+            _check_blocks(model.block_size, real & ~where, where, asked)
         return cls(sequences, where)
 
     @property
@@ -82,6 +84,19 @@ class Scored:
         """What the network is shown; masks that mark nothing are left out."""
         given = self.given
         return replace(context_of(self.sequences), frozen=given if bool(given.any()) else None)
+
+
+def _check_blocks(size: int, given: Tensor, where: Tensor, asked: str) -> None:
+    """Refuse to score a block given tokens of later ones, which a block-causal network does not see."""
+    block = torch.arange(where.shape[1], device=where.device) // size
+    first = block.expand_as(where).masked_fill(~where, where.shape[1]).amin(-1, keepdim=True)
+    if bool((given & (block > first)).any()):
+        raise IncompatibleError(
+            f"{asked} of a span given the rest",
+            got="tokens that are given in later blocks, which a block-causal network does not see",
+            expected="a span that ends its sequence, but for its own block",
+            remedy="Score the rest of the sequence too, or use a network without blocks.",
+        )
 
 
 def in_batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from discdiff.likelihood.noised import noised
 from discdiff.likelihood.scored import Scored
+from discdiff.losses.blockwise import mask_blocks
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
 from discdiff.prediction import Positions, in_pieces, positions_of
@@ -27,6 +29,8 @@ def estimator(model: Model) -> tuple[Estimate, str]:
     """The best form of the bound for a model, and how it is computed in words."""
     if not isinstance(model.process, Absorbing):
         return by_score_entropy, "score entropy over [t_min, 1], with prior and reconstruction terms"
+    if model.block_size is not None:
+        return by_blocks, f"exact mask counts in each block of {model.block_size}, earlier blocks clean"
     shown = ", the network shown noise clipped to the schedule's ends" if model.time_conditioned else ""
     return by_masking, f"mask fractions over all of (0, 1], by exact mask counts{shown}"
 
@@ -80,6 +84,24 @@ def by_masking(model: Model, part: Scored, generator: Randomness, samples: int, 
         prediction = model.predict(xt, noise_of_fraction(fraction, model), part.context())
         loss = in_pieces(partial(prediction.reveal_loss, tokens), where, model.process.num_states)
         values.append(_scatter(loss, where, tokens) * (n / k.double())[:, None])
+    diffusion = torch.stack(values)
+    return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
+
+
+def by_blocks(model: Model, part: Scored, generator: Randomness, samples: int, first: int = 0) -> Terms:
+    """The same of each block given the clean ones before it: (n/k) Σ_masked −log p(x0_i | x_k^b, x0^(<b))."""
+    tokens, real, mask = part.sequences.tokens, ~part.sequences.padding, model.process.mask_id
+    assert mask is not None, "the absorbing process has one"
+    context = replace(part.context(), clean=tokens)
+    values = []
+    for points, draw in _replicates(part, generator, samples, first):
+        u = uniform(tuple(tokens.shape), generator=draw, purpose="mask", dtype=torch.float64, device=tokens.device)
+        masked = mask_blocks(model, part.where, real, points, u)
+        xt = torch.where(masked.hidden, mask, tokens)
+        where = positions_of(masked.hidden)
+        prediction = model.predict(xt, noise_of_fraction(masked.fraction, model), context)
+        loss = in_pieces(partial(prediction.reveal_loss, tokens), where, model.process.num_states)
+        values.append(_scatter(loss, where, tokens) * masked.weight)
     diffusion = torch.stack(values)
     return diffusion, torch.zeros_like(diffusion[0]), torch.zeros_like(diffusion)
 

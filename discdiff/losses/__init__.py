@@ -2,6 +2,7 @@
 
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss
+from discdiff.losses.blockwise import Blockwise
 from discdiff.losses.concrete_score import ConcreteScoreMatching
 from discdiff.losses.continuous_elbo import ContinuousELBO
 from discdiff.losses.cross_entropy import CrossEntropy
@@ -18,6 +19,7 @@ from discdiff.losses.times import PiecewiseTimes, TimeSampling, UniformTimes, fi
 __all__ = [
     "D3PM",
     "AnyOrder",
+    "Blockwise",
     "ConcreteScoreMatching",
     "ContinuousELBO",
     "CrossEntropy",

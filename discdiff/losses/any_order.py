@@ -9,7 +9,7 @@ from discdiff.losses.base import Loss, absorbing
 from discdiff.losses.masked import masked_cross_entropy, noise_of_fraction
 from discdiff.model import Model
 from discdiff.randomness import Randomness, time_points, uniform
-from discdiff.sequences import Sequences
+from discdiff.sequences import Sequences, onto
 
 
 class AnyOrder(Loss):
@@ -26,9 +26,18 @@ class AnyOrder(Loss):
 
     def __call__(self, model: Model, sequences: Sequences, *, generator: Randomness) -> Tensor:
         self.check(model)
-        points = time_points(len(sequences), generator=generator, device=sequences.device)
-        k, xt, sigma = mask_exactly(model, sequences, points, generator=generator)
-        return masked_cross_entropy(model, sequences, xt, sigma, sequences.lengths.double() / k)
+        known = sequences.known_lengths if sequences.given is None else None
+        # On the host where it can be: what is masked is then counted without waiting for a GPU.
+        place = sequences.device if known is None else "cpu"
+        points = time_points(len(sequences), generator=generator, device=place)
+        chosen = None if known is None else int(masks(points, known).where(known > 0, 0).sum())
+        k, xt, sigma = mask_exactly(model, sequences, onto(points, sequences.device), generator=generator)
+        return masked_cross_entropy(model, sequences, xt, sigma, sequences.lengths.double() / k, count=chosen)
+
+
+def masks(points: Tensor, lengths: Tensor) -> Tensor:
+    """k = 1 + ⌊points · L⌋, int64 `[B]`; 1 in an empty row, whose loss is 0."""
+    return 1 + (points * lengths).long().clamp(max=(lengths - 1).clamp(min=0))
 
 
 def mask_exactly(
@@ -46,8 +55,7 @@ def mask_exactly(
     Returns:
         k int64 `[B]`, xt int64 `[B, L]`, and σ of the mask fraction, clipped to the schedule's ends, `[B, 1]`.
     """
-    lengths = sequences.lengths
-    k = 1 + (points * lengths).long().clamp(max=(lengths - 1).clamp(min=0))  # 1 in an empty row, whose loss is 0
+    k = masks(points, sequences.lengths)
     shape = tuple(sequences.tokens.shape)
     u = uniform(shape, generator=generator, purpose="mask", dtype=torch.float64, device=sequences.device)
     u = u.masked_fill(sequences.padding, 2.0)

@@ -61,8 +61,8 @@ def absorbing(model: Model, loss: object) -> Absorbing:
 def context_of(sequences: Sequences) -> Context:
     """Padding, labels and given positions of a batch; padding is left out where there is none."""
     lengths, (rows, width) = sequences.lengths, sequences.tokens.shape
-    known = sequences.total if lengths.device.type != "cpu" else None  # a GPU would make us wait for the sum
-    total = int(lengths.sum()) if known is None else known
+    known = sequences.known_lengths  # a GPU would make us wait for their sum
+    total = int((lengths if known is None else known).sum())
     padded = total < rows * width
     return Context(
         padding=sequences.padding if padded else None,

@@ -15,7 +15,13 @@ from discdiff.sequences import Sequences
 
 
 def masked_cross_entropy(
-    model: Model, sequences: Sequences, xt: Tensor, sigma: Tensor, weights: Tensor | None = None
+    model: Model,
+    sequences: Sequences,
+    xt: Tensor,
+    sigma: Tensor,
+    weights: Tensor | None = None,
+    *,
+    count: int | None = None,
 ) -> Tensor:
     """weights · Σ_masked −log p(x0_i | xt): nats per sequence, `[B]`.
 
@@ -27,9 +33,10 @@ def masked_cross_entropy(
         sigma: the noise that a time-conditioned network is shown, `[B, 1]`.
         weights: of the rows, `[B]`; ones by default. A loss gives them here and not to the result, whose gradient is
             made beforehand where an objective weighs its rows alike.
+        count: how many positions are masked, if the caller knows; else a GPU is waited for.
     """
     prediction = model.predict(xt, sigma, context_of(sequences))
-    where = positions_of(model.process.active(xt) & sequences.unknown)
+    where = positions_of(model.process.active(xt) & sequences.unknown, count)
     weights = sigma.new_ones(len(sequences)) if weights is None else weights
     return prediction.reveal_totals(sequences.tokens, where, weights[where[0]])
 

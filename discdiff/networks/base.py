@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from discdiff.errors import IncompatibleError
+from discdiff.networks.cache import Cache
 from discdiff.networks.packing import Packing
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class Context:
         properties: float `[B, P]`: continuous properties.
         packing: where the tokens that are not padding lie, with which a network may leave the padding out. It says
             what `padding` says, and needs it beside it.
+        clean: int64 `[B, L]`: what a block-causal network sees of the blocks before each position's own: the clean
+            sequence, in training.
+        cache: the same, in sampling: the blocks that are finished, and which one is asked for.
     """
 
     frozen: Tensor | None = None
@@ -41,6 +45,8 @@ class Context:
     labels: Tensor | None = None
     properties: Tensor | None = None
     packing: Packing | None = None
+    clean: Tensor | None = None
+    cache: Cache | None = None
 
     def index(self, rows: Tensor) -> Context:
         """The context of some rows. It has no packing: to count their tokens might mean to wait for a device."""
@@ -64,10 +70,13 @@ class Network(nn.Module, ABC):
     Attributes:
         num_states: S, the states of one position (content tokens, plus the mask where the process has one).
         num_outputs: columns of the head, known after `configure`.
+        block_size: positions of a block, of a block-causal network: one that sees, beside the block of a position, only
+            those before it, clean. None: every position sees every other.
     """
 
     num_states: int
     num_outputs: int
+    block_size: int | None = None
 
     @abstractmethod
     def configure(self, process: Process, parameterization: Parameterization) -> None:
@@ -115,7 +124,7 @@ class Network(nn.Module, ABC):
         Args:
             tokens: int64 `[B, L]`.
             sigma: `[B, 1]` or `[B, L]` total noise, or None for a time-free network.
-            context: what else the network may see.
+            context: what else the network may see. With a cache the states are those of the positions that it asks for.
         """
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from discdiff.networks.attention import attention
 from discdiff.networks.visibility import Visibility
+
+if TYPE_CHECKING:
+    from discdiff.networks.block_pass import InBlocks
 
 Gelu = Literal["exact", "tanh"]
 # Asked once, here: torch 2.11's compiler cannot trace the question.
@@ -175,28 +178,43 @@ class Block(nn.Module):
         self.mix2 = LocalMixing(dim, kernel) if kernel else None
 
     def forward(
-        self, x: Tensor, condition: Tensor | None, tables: tuple[Tensor, Tensor], visibility: Visibility
+        self,
+        x: Tensor,
+        condition: Tensor | None,
+        tables: tuple[Tensor, Tensor],
+        visibility: Visibility,
+        within: InBlocks | None = None,
     ) -> Tensor:
         def mix(layer: LocalMixing | None, inner: Tensor) -> Tensor:
-            return (inner if layer is None else layer(inner, visibility)).to(x.dtype)
+            if layer is not None and within is not None:
+                with full_precision(inner):
+                    inner = within.mixed(inner, layer.weight.to(inner.dtype), 1 + (layer is self.mix2))
+            elif layer is not None:
+                inner = layer(inner, visibility)
+            return inner.to(x.dtype)
 
         if self.modulation is None:
-            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility)
+            x = x + self._attend(mix(self.mix1, self.norm1(x)), tables, visibility, within)
             return x + self._mlp(mix(self.mix2, self.norm2(x)))
         modulations = visibility.spread(self.modulation(condition))
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations.chunk(6, -1)
         inner = mix(self.mix1, modulate(self.norm1(x), shift1, scale1))
-        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility))
+        x = torch.addcmul(x, gate1, self._attend(inner, tables, visibility, within))
         inner = mix(self.mix2, modulate(self.norm2(x), shift2, scale2))
         return torch.addcmul(x, gate2, self._mlp(inner))
 
-    def _attend(self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility) -> Tensor:
+    def _attend(
+        self, x: Tensor, tables: tuple[Tensor, Tensor], visibility: Visibility, within: InBlocks | None
+    ) -> Tensor:
         B, L, D = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
         pair, v = qkv.split((2, 1), dim=2)
         q, k = rotate(pair, tables).unbind(2)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v.squeeze(2)))
-        mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
+        if within is not None:
+            mixed = within.attend(q, k, v)
+        else:
+            mixed = attention(q, k, v, visibility=visibility, backend=self.backend)
         return self._drop(self.out(mixed.transpose(1, 2).reshape(B, L, D)))
 
     def _mlp(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The concrete-score transformer: bidirectional, rotary, conditioned on noise and labels by adaLN-zero."""
+"""The concrete-score transformer: bidirectional or block-causal, rotary, conditioned by adaLN-zero."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
+from discdiff.networks.block_pass import BlockPass
 from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
     Block,
@@ -62,6 +63,8 @@ class Transformer(Network):
         backend: of the attention, see `discdiff.networks.attention`.
         pack: leave padding out of all layers where the context has a `packing`; None does so where the attention has
             a kernel of variable length, and padding would cost more than it takes to leave it out.
+        block_size: positions of a block of a block-causal network: a position sees its own block, and the clean tokens
+            of earlier ones. For `losses.Blockwise` and `samplers.Blockwise`. None: every position sees every other.
 
     Example:
         >>> import torch, discdiff as dd
@@ -88,6 +91,7 @@ class Transformer(Network):
         gelu: Gelu = "exact",
         backend: str = "auto",
         pack: bool | None = None,
+        block_size: int | None = None,
     ) -> None:
         super().__init__()
         if min(num_states, dim, depth, heads) < 1 or dim % (2 * heads):
@@ -107,7 +111,14 @@ class Transformer(Network):
             )
         if gelu not in get_args(Gelu):
             raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
+        if block_size is not None and block_size < 1:
+            raise IncompatibleError("block_size", got=block_size, expected="at least 1", remedy="32 to 256 are usual")
+        if block_size is not None and backend not in ("auto", "sdpa"):
+            raise IncompatibleError(
+                "Block-causal Transformer", got=f"backend {backend!r}", expected="auto or sdpa", remedy="Leave it out"
+            )
         check_backend(backend)
+        self.block_size = block_size
         self.num_states, self.dim, self.depth, self.heads = num_states, dim, depth, heads
         self.mlp_ratio, self.dropout, self.num_labels = mlp_ratio, dropout, num_labels
         self.cond_dim, self.seed, self.kernel, self.gelu, self.backend = cond_dim, seed, kernel, gelu, backend
@@ -127,6 +138,13 @@ class Transformer(Network):
                 got=f"num_states={self.num_states}",
                 expected=f"{process.num_states} (the states of {type(process).__name__})",
                 remedy="Build it as Transformer(process.num_states, ...)",
+            )
+        if self.block_size is not None and not process.reveals_noise:
+            raise IncompatibleError(
+                "Block-causal Transformer",
+                got=type(process).__name__,
+                expected="a process whose tokens show if they are noise, such as Absorbing",
+                remedy="Leave block_size out with this process",
             )
         wanted = (parameterization.num_outputs(process), parameterization.time_conditioned)
         if self._built is None:
@@ -202,7 +220,8 @@ class Transformer(Network):
             tokens: int64 `[B, L]`.
             sigma: `[B, 1]` or `[B, L]` total noise; a time-free network does not look at it.
             context: `frozen`, `padding`, `segments`, `positions` and `labels` are used. Without `labels`, or where
-                they are -1, a label-conditioned network takes the null label.
+                they are -1, a label-conditioned network takes the null label. A block-causal one needs `clean`, whose
+                noise it takes for 0, or a `cache`; with the latter only the block asked for has states, `[B, M, dim]`.
 
         Returns:
             float32 under autocast, else the dtype of the parameters.
@@ -211,14 +230,25 @@ class Transformer(Network):
             IncompatibleError: not configured; noise missing or misshapen; labels or properties that it cannot use.
         """
         self._check(tokens, sigma, context)
+        part = BlockPass.of(self.block_size, tokens, sigma, context)
+        if part is not None:
+            condition = self._condition(part.tokens, part.sigma, part.context)
+            return part.finish(self._through(part.tokens, condition, part.context, Visibility(), part))
         condition, packing = self._condition(tokens, sigma, context), context.packing
         if packing is None or context.segments is not None or not self.leaves_out_padding(tokens.device):
             return self._through(tokens, condition, context, Visibility(context.padding, context.segments))
         packed = self._through(packing.pack(tokens), condition, context.packed(), Visibility(packing=packing))
         return packing.unpack(packed)
 
-    def _through(self, tokens: Tensor, condition: Tensor | None, context: Context, visibility: Visibility) -> Tensor:
-        """States of all tokens, packed ones included."""
+    def _through(
+        self,
+        tokens: Tensor,
+        condition: Tensor | None,
+        context: Context,
+        visibility: Visibility,
+        part: BlockPass | None = None,
+    ) -> Tensor:
+        """States of all tokens, packed ones and those beside a block-causal pass's own included."""
         x: Tensor = self.tokens(tokens)
         if context.frozen is not None:
             x = x + context.frozen[..., None].to(x.dtype) * self.frozen
@@ -231,13 +261,15 @@ class Transformer(Network):
         cos, sin = rotary_tables(positions, self.dim // self.heads, wide(x.dtype))
         tables = cos[..., None, None, :], sin[..., None, None, :]
         # what layers share is made before the first of them, which may be computed twice
-        self._backend(tokens.device, **visibility.hides()).prepare(tokens, visibility)
-        visibility.prepare(self.kernel // 2)
-        for block in self.blocks:
+        if part is None:
+            self._backend(tokens.device, **visibility.hides()).prepare(tokens, visibility)
+            visibility.prepare(self.kernel // 2)
+        for number, block in enumerate(self.blocks):
+            within = None if part is None else part.layer(number)
             if self._checkpointing and torch.is_grad_enabled():
-                x = recomputed(block, x, condition, tables, visibility, dropout=self.dropout > 0)
+                x = recomputed(block, x, condition, tables, visibility, within, dropout=self.dropout > 0)
             else:
-                x = block(x, condition, tables, visibility)
+                x = block(x, condition, tables, visibility, within)
         out: Tensor = self.norm(x)
         if self.modulation is not None:
             out = modulate(out, *visibility.spread(self.modulation(condition)).chunk(2, -1))

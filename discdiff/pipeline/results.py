@@ -14,7 +14,8 @@ from discdiff.guidance import Labels as LabelGuidance
 from discdiff.guidance import Temperature
 from discdiff.likelihood import Bound
 from discdiff.model import Model
-from discdiff.samplers import Ancestral, Sampler
+from discdiff.samplers import Sampler
+from discdiff.samplers.blockwise import default_sampler
 
 Guidance = float | Callable[[Model], Model]
 """γ of label guidance, or what wraps a model, such as `lambda model: Classifier(model, predictor.of(2), 2.0)`."""
@@ -105,7 +106,7 @@ class SamplingDefaults:
     """What `sample` and `infill` do when nothing else is asked for.
 
     Attributes:
-        sampler: how to get from noise to data; None is `Ancestral()`.
+        sampler: how to get from noise to data; None is that of `discdiff.sample`.
         steps: network calls of samplers that take them; None is 128 on a time grid, else one a token.
         temperature: below 1 sharpens the model's choices.
         top_k: draw from the k most likely tokens; None draws from all.
@@ -135,7 +136,7 @@ class SamplingDefaults:
         guidance: Guidance = 1.0,
     ) -> Method:
         """What is asked for, and these defaults where nothing is."""
-        sampler = sampler or self.sampler or Ancestral()
+        sampler = sampler or self.sampler or default_sampler(model)
         made: object = sampler
         if not isinstance(made, Sampler):
             raise IncompatibleError(

@@ -15,6 +15,7 @@ from discdiff.samplers.base import (
 )
 from discdiff.samplers.bisection import Bisection
 from discdiff.samplers.block_schedule import block_cost, information_curve, optimal_blocks
+from discdiff.samplers.blockwise import Blockwise
 from discdiff.samplers.confidence import Confidence
 from discdiff.samplers.entropy_bounded import EntropyBounded
 from discdiff.samplers.euler import Euler
@@ -35,6 +36,7 @@ __all__ = [
     "AnyOrder",
     "Argmax",
     "Bisection",
+    "Blockwise",
     "Confidence",
     "Corrector",
     "EntropyBounded",

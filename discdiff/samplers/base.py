@@ -15,6 +15,7 @@ from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
+from discdiff.networks.cache import Cache
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
@@ -36,7 +37,9 @@ class State:
         calls: int64 `[B]`: network evaluations so far.
         log_weights: float `[B]`: log importance weights, 0 for plain samplers.
         generator: the randomness of the current step.
-        extras: what one sampler needs beside (an order, a mask fraction).
+        extras: what one sampler needs beside (an order, a mask fraction); what is `[B, L]` is one number a position.
+        block: bool `[B, L]`: the positions that are sampled now, of a sampler that goes by blocks; None is all.
+        cache: what a block-causal network keeps of finished blocks.
     """
 
     tokens: Tensor
@@ -47,11 +50,14 @@ class State:
     log_weights: Tensor
     generator: Randomness
     extras: dict[str, Tensor] = field(default_factory=dict)
+    block: Tensor | None = None
+    cache: Cache | None = None
 
     @property
     def movable(self) -> Tensor:
         """bool `[B, L]`: positions that are sampled."""
-        return ~(self.frozen | self.padding)
+        free = ~(self.frozen | self.padding)
+        return free if self.block is None else free & self.block
 
     def context(self) -> Context:
         """What the network is shown; masks that mark nothing are left out."""
@@ -59,6 +65,7 @@ class State:
             frozen=self.frozen if bool(self.frozen.any()) else None,
             padding=self.padding if bool(self.padding.any()) else None,
             labels=self.labels,
+            cache=None if self.block is None else self.cache,
         )
 
     def index(self, rows: Tensor) -> State:
@@ -72,6 +79,8 @@ class State:
             self.log_weights[rows],
             index_rows(self.generator, rows),
             {name: value[rows] for name, value in self.extras.items()},
+            None if self.block is None else self.block[rows],
+            None if self.cache is None else self.cache[rows],
         )
 
     def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:
@@ -335,8 +344,9 @@ def hidden_in(model: Model, state: State) -> Tensor:
 
 
 def fraction_hidden(state: State, hidden: Tensor) -> Tensor:
-    """float64 `[B]`: the share of each row's positions that are hidden."""
-    return hidden.sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
+    """float64 `[B]`: the share of each row's positions, or of its block's, that are hidden."""
+    counted = ~state.padding if state.block is None else ~state.padding & state.block
+    return hidden.sum(-1) / counted.sum(-1).clamp(min=1).double()
 
 
 def rank_among(hidden: Tensor, keys: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.prediction import positions_of
 from discdiff.randomness import categorical
-from discdiff.samplers.base import Level, Sampler, State, any_prediction
+from discdiff.samplers.base import Level, Sampler, State, any_prediction, fraction_hidden
 from discdiff.samplers.predictor_corrector import Corrector
 
 
@@ -68,7 +68,7 @@ class Gibbs(Corrector):
         if process.reveals_noise:
             assert process.mask_id is not None
             shown = state.tokens.masked_fill(chosen, process.mask_id)
-            hidden = (state.movable & process.active(shown)).sum(-1) / (~state.padding).sum(-1).clamp(min=1).double()
+            hidden = fraction_hidden(state, state.movable & process.active(shown))
             sigma = (-torch.log1p(-hidden)).clamp(*model.schedule.ends()).to(model.dtype)[:, None]
             prediction = model.predict(shown, sigma, state.context())
             x0 = constraint.redraw(prediction, where, state.uniform("token"), state.tokens)

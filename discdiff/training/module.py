@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,10 +66,7 @@ class TrainingModule(LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""
-        if device.type != "cuda":
-            return batch if device.type == "cpu" else batch.to(device)
-        strata = batch.strata.pin_memory().to(device, non_blocking=True)
-        return replace(batch, sequences=batch.sequences.to(device, pinned=True), strata=strata)
+        return batch if device.type == "cpu" else batch.to(device)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and the learning rate's schedule."""

@@ -18,7 +18,7 @@ import pytest
 
 import discdiff as dd
 from discdiff.cli import main
-from discdiff.cli.show import DEFAULT_SAMPLER, facts
+from discdiff.cli.show import DEFAULT_OF_BLOCKS, DEFAULT_SAMPLER, facts
 from discdiff.description import build, describe
 from discdiff.pipeline.results import SamplingDefaults
 from tests.cli.conftest import SMALL, Discdiff, Workshop, write_fasta
@@ -150,9 +150,13 @@ def test_a_saved_pipeline(workshop: Workshop, discdiff: Discdiff, tmp_path: Path
     assert json.loads(discdiff("show", tmp_path / "run", "--json").out)["model"]["loss"] is None
 
 
-def test_the_default_sampler() -> None:
-    made = SamplingDefaults().method(None, None, None, None, None, None)  # type: ignore[arg-type]
-    assert describe(build(DEFAULT_SAMPLER))["class_path"] == describe(made.sampler)["class_path"]
+@pytest.mark.parametrize(("size", "said"), [(None, DEFAULT_SAMPLER), (4, DEFAULT_OF_BLOCKS)])
+def test_the_default_sampler(size: int | None, said: dict[str, Any]) -> None:
+    process = dd.Absorbing(4)
+    network = dd.Transformer(process.num_states, dim=8, depth=1, heads=2, block_size=size)
+    model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
+    made = SamplingDefaults().method(model, None, None, None, None, None)
+    assert describe(build(said))["class_path"] == describe(made.sampler)["class_path"]
 
 
 def edit(run: Path, **changes: Any) -> None:

@@ -19,6 +19,7 @@ from discdiff.guidance import Temperature
 from discdiff.samplers import (
     AnyOrder,
     Bisection,
+    Blockwise,
     Confidence,
     EntropyBounded,
     Euler,
@@ -55,6 +56,7 @@ EXACT: dict[str, Callable[[], Sampler]] = {
     "margin": lambda: Confidence("margin", noise=0.3),
     "entropy bounded": lambda: EntropyBounded(0.0),
     "uniformization": Uniformization,
+    "blockwise": lambda: Blockwise(block_size=2),
     "gibbs": lambda: PredictorCorrector(FirstHitting(), Gibbs(), sweeps=1.0, final_sweeps=1.0),
     "final sweeps": lambda: PredictorCorrector(FirstHitting(), Gibbs(), final_sweeps=2.0),
 }
