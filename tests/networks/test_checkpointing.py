@@ -13,12 +13,13 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context
 from discdiff.networks.markov import MarkovChain
 from discdiff.networks.transformer import Transformer
+from discdiff.parameterizations import Conditional
 from tests.networks.test_packing import PACKING, PADDING
 from tests.networks.test_transformer import inputs, trained
 
 
 def gradients(
-    network: Transformer, tokens: Tensor, sigma: Tensor, context: Context, *, compiled: bool = False
+    network: Transformer, tokens: Tensor, sigma: Tensor | None, context: Context, *, compiled: bool = False
 ) -> list[Tensor]:
     network.train()
     hidden: Any = network.hidden
@@ -41,6 +42,17 @@ def test_same_gradients(generator: torch.Generator, dropout: float, pack: bool) 
         network = trained(dropout=dropout, pack=pack)
         network.checkpoint_gradients(on)
         results.append(gradients(network, tokens, sigma, context))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
+
+
+def test_same_gradients_by_blocks(generator: torch.Generator) -> None:
+    tokens, _ = inputs(generator)
+    results = []
+    for on in (False, True):
+        network = trained(Conditional(), dropout=0.3, block_size=4)
+        network.checkpoint_gradients(on)
+        results.append(gradients(network, tokens, None, Context(padding=PADDING, clean=tokens)))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
 

@@ -172,6 +172,17 @@ def test_segments_are_not_packed(generator: torch.Generator) -> None:
     torch.testing.assert_close(with_packing, network.hidden(tokens, None, context), atol=0, rtol=0)
 
 
+def test_blocks_are_not_packed(generator: torch.Generator) -> None:
+    """A block-causal network sees the clean sequence beside the noised one, padding and all, and says so."""
+    tokens, _ = inputs(generator)
+    network = trained(Conditional(), pack=True, block_size=4)
+    assert not network.leaves_out_padding(torch.device("cpu"))
+    assert trained(pack=True).leaves_out_padding(torch.device("cpu"))
+    with Positions() as seen:
+        network.hidden(tokens, None, Context(padding=PADDING, packing=PACKING, clean=tokens))
+    assert seen.rows == {2 * B * L}
+
+
 def test_a_backend_that_cannot_pack_says_so(generator: torch.Generator) -> None:
     tokens, _ = inputs(generator)
     network = trained(Conditional(), backend="varlen")
