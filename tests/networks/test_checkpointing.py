@@ -111,3 +111,18 @@ def test_networks_without_blocks_refuse() -> None:
     model = dd.Diffusion(network, dd.Absorbing(2), dd.LogLinear(), dd.Conditional())
     with pytest.raises(IncompatibleError, match="gradient checkpointing"):
         dd.fit(model, dd.Sequences.full(torch.zeros(4, 2, dtype=torch.int64)), gradient_checkpointing=True)
+
+
+@pytest.mark.gpu
+def test_memory_on_a_gpu() -> None:
+    tokens = torch.randint(5, (8, 512), generator=torch.Generator().manual_seed(0)).cuda()
+    peak = {}
+    for on in (False, True):
+        network = trained(Conditional(), dtype=torch.float32, dim=256, depth=6, heads=4).cuda()
+        network.checkpoint_gradients(on)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        with torch.autocast("cuda", torch.bfloat16):
+            network.hidden(tokens, None, Context()).square().sum().backward()
+        peak[on] = torch.cuda.max_memory_allocated() - before
+    assert peak[True] < peak[False] / 2

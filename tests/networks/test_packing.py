@@ -272,3 +272,25 @@ def test_packed_on_a_gpu_without_waiting() -> None:
         assert bool((out[sequences.padding] == 0).all()) == (pack is None)
         results.append(out[~sequences.padding].float())
     torch.testing.assert_close(*results, atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [0, 9])
+def test_packed_and_compiled_on_a_gpu(kernel: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    network = trained(Conditional(), dtype=torch.float32, dim=128, heads=4, kernel=kernel).cuda()
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.compiler.reset()
+    compiled = torch.compile(network.hidden, dynamic=True)
+    for lengths in ((65, 30, 1, 64), (40, 39, 38, 12), (70, 5, 6, 7)):
+        rows = [torch.randint(5, (length,), generator=generator) for length in lengths]
+        sequences = Sequences.from_lists(rows).to(device)
+        results = []
+        for hidden in (compiled, network.hidden):
+            with torch.autocast("cuda", torch.bfloat16):
+                assert network.leaves_out_padding(device)
+                out = hidden(sequences.tokens, None, context_of(sequences))
+                (gradient,) = torch.autograd.grad(out.square().sum(), network.hidden_matrices()[0])
+            results.append([out[~sequences.padding].float(), gradient / gradient.norm()])
+        for one, two in zip(*results, strict=True):
+            torch.testing.assert_close(one, two, atol=5e-2, rtol=5e-2)
