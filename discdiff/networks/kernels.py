@@ -153,11 +153,17 @@ def flex(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility) -> Tensor:
     """`torch.nn.attention.flex_attention` (Dong et al. 2024): skips blocks in which no query sees a key."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    kernel: Any = flex_attention if q.device.type == "cpu" else _compiled(flex_attention)
+    block_mask = visibility.block_mask(q.shape[0], q.shape[2], q.device)
+    if q.device.type != "cpu":
+        # within a compiled network it is compiled with the rest
+        fused: Any = flex_attention if torch.compiler.is_compiling() else _compiled(flex_attention)
+        attended: Tensor = fused(q, k, v, block_mask=block_mask)
+        return attended
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*flex_attention called without torch.compile.*")
-        out: Tensor = kernel(q, k, v, block_mask=visibility.block_mask(q.shape[0], q.shape[2], q.device))
-    return out
+        out: Any = flex_attention(q, k, v, block_mask=block_mask)
+    unfused: Tensor = out
+    return unfused
 
 
 @functools.cache

@@ -62,7 +62,7 @@ class Transformer(Network):
         gelu: of the MLP: "exact" (on CPU four times as fast), or "tanh", the approximation of published weights.
         backend: of the attention, see `discdiff.networks.attention`.
         pack: leave padding out of all layers where the context has a `packing`; None does so where the attention has
-            a kernel of variable length, and padding would cost more than it takes to leave it out.
+            a kernel of variable length. A block-causal network never does.
         block_size: positions of a block of a block-causal network: a position sees its own block, and the clean tokens
             of earlier ones. For `losses.Blockwise` and `samplers.Blockwise`. None: every position sees every other.
 
@@ -276,6 +276,8 @@ class Transformer(Network):
         return out.to(x.dtype)
 
     def leaves_out_padding(self, device: torch.device) -> bool:
+        if self.block_size is not None:
+            return False  # blocks are counted from the start of each row
         return self._backend(device, packed=True).variable_length if self.pack is None else self.pack
 
     def _backend(self, device: torch.device, **hides: bool) -> Backend:

@@ -13,33 +13,57 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context
 from discdiff.networks.markov import MarkovChain
 from discdiff.networks.transformer import Transformer
+from discdiff.parameterizations import Conditional
 from tests.networks.test_packing import PACKING, PADDING
 from tests.networks.test_transformer import inputs, trained
 
 
-def gradients(network: Transformer, tokens: Tensor, sigma: Tensor, context: Context, compiler: Any = None) -> Any:
+def gradients(
+    network: Transformer, tokens: Tensor, sigma: Tensor | None, context: Context, *, compiled: bool = False
+) -> list[Tensor]:
     network.train()
-    hidden = network.hidden
-    if compiler is not None:
+    hidden: Any = network.hidden
+    if compiled:
         torch.compiler.reset()  # it keeps a limited number of graphs of one function
-        hidden = torch.compile(hidden, backend=compiler, dynamic=True, fullgraph=True)
+        hidden = torch.compile(hidden, backend="aot_eager", fullgraph=True)
     torch.manual_seed(1)  # dropout's masks
     out = hidden(tokens, sigma, context)
     out.square().sum().backward()
     return [out.detach(), *[p.grad for p in network.parameters() if p.grad is not None]]
 
 
-@pytest.mark.parametrize("compiler", [None, "aot_eager"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("pack", [True, False])
-def test_same_gradients(generator: torch.Generator, dropout: float, pack: bool, compiler: str | None) -> None:
+def test_same_gradients(generator: torch.Generator, dropout: float, pack: bool) -> None:
     tokens, sigma = inputs(generator)
     context = Context(padding=PADDING, packing=PACKING)
     results = []
     for on in (False, True):
         network = trained(dropout=dropout, pack=pack)
         network.checkpoint_gradients(on)
-        results.append(gradients(network, tokens, sigma, context, compiler))
+        results.append(gradients(network, tokens, sigma, context))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
+
+
+def test_same_gradients_by_blocks(generator: torch.Generator) -> None:
+    tokens, _ = inputs(generator)
+    results = []
+    for on in (False, True):
+        network = trained(Conditional(), dropout=0.3, block_size=4)
+        network.checkpoint_gradients(on)
+        results.append(gradients(network, tokens, None, Context(padding=PADDING, clean=tokens)))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
+
+
+def test_compiled(generator: torch.Generator) -> None:
+    tokens, sigma = inputs(generator)
+    results = []
+    for on in (False, True):
+        network = trained(dropout=0.3, depth=1)
+        network.checkpoint_gradients(on)
+        results.append(gradients(network, tokens, sigma, Context(), compiled=on))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-12)
 
@@ -87,3 +111,18 @@ def test_networks_without_blocks_refuse() -> None:
     model = dd.Diffusion(network, dd.Absorbing(2), dd.LogLinear(), dd.Conditional())
     with pytest.raises(IncompatibleError, match="gradient checkpointing"):
         dd.fit(model, dd.Sequences.full(torch.zeros(4, 2, dtype=torch.int64)), gradient_checkpointing=True)
+
+
+@pytest.mark.gpu
+def test_memory_on_a_gpu() -> None:
+    tokens = torch.randint(5, (8, 512), generator=torch.Generator().manual_seed(0)).cuda()
+    peak = {}
+    for on in (False, True):
+        network = trained(Conditional(), dtype=torch.float32, dim=256, depth=6, heads=4).cuda()
+        network.checkpoint_gradients(on)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        with torch.autocast("cuda", torch.bfloat16):
+            network.hidden(tokens, None, Context()).square().sum().backward()
+        peak[on] = torch.cuda.max_memory_allocated() - before
+    assert peak[True] < peak[False] / 2

@@ -172,6 +172,17 @@ def test_segments_are_not_packed(generator: torch.Generator) -> None:
     torch.testing.assert_close(with_packing, network.hidden(tokens, None, context), atol=0, rtol=0)
 
 
+def test_blocks_are_not_packed(generator: torch.Generator) -> None:
+    """A block-causal network sees the clean sequence beside the noised one, padding and all, and says so."""
+    tokens, _ = inputs(generator)
+    network = trained(Conditional(), pack=True, block_size=4)
+    assert not network.leaves_out_padding(torch.device("cpu"))
+    assert trained(pack=True).leaves_out_padding(torch.device("cpu"))
+    with Positions() as seen:
+        network.hidden(tokens, None, Context(padding=PADDING, packing=PACKING, clean=tokens))
+    assert seen.rows == {2 * B * L}
+
+
 def test_a_backend_that_cannot_pack_says_so(generator: torch.Generator) -> None:
     tokens, _ = inputs(generator)
     network = trained(Conditional(), backend="varlen")
@@ -180,7 +191,7 @@ def test_a_backend_that_cannot_pack_says_so(generator: torch.Generator) -> None:
 
 
 def test_one_graph_for_all_batches(generator: torch.Generator) -> None:
-    network = trained(dtype=torch.float32, pack=True)
+    network = trained(dtype=torch.float32, pack=True, depth=1)
     graphs = []
 
     def count(graph: Any, _: Any) -> Any:
@@ -220,6 +231,9 @@ def test_context_of_a_batch() -> None:
     assert context.padding is not None
     assert context.packing is not None
     assert context.packing.places.tolist() == [0, 1, 2]
+    positions = context.packed().positions
+    assert positions is not None
+    assert positions.tolist() == [[0, 1, 0]], "rotary angles stay small, however many tokens there are"
     assert context.index(torch.tensor([1])).packing is None
     full = context_of(sequences[:1])
     assert full.padding is None
@@ -258,3 +272,25 @@ def test_packed_on_a_gpu_without_waiting() -> None:
         assert bool((out[sequences.padding] == 0).all()) == (pack is None)
         results.append(out[~sequences.padding].float())
     torch.testing.assert_close(*results, atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [0, 9])
+def test_packed_and_compiled_on_a_gpu(kernel: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    network = trained(Conditional(), dtype=torch.float32, dim=128, heads=4, kernel=kernel).cuda()
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.compiler.reset()
+    compiled = torch.compile(network.hidden, dynamic=True)
+    for lengths in ((65, 30, 1, 64), (40, 39, 38, 12), (70, 5, 6, 7)):
+        rows = [torch.randint(5, (length,), generator=generator) for length in lengths]
+        sequences = Sequences.from_lists(rows).to(device)
+        results = []
+        for hidden in (compiled, network.hidden):
+            with torch.autocast("cuda", torch.bfloat16):
+                assert network.leaves_out_padding(device)
+                out = hidden(sequences.tokens, None, context_of(sequences))
+                (gradient,) = torch.autograd.grad(out.square().sum(), network.hidden_matrices()[0])
+            results.append([out[~sequences.padding].float(), gradient / gradient.norm()])
+        for one, two in zip(*results, strict=True):
+            torch.testing.assert_close(one, two, atol=5e-2, rtol=5e-2)
