@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -97,11 +98,11 @@ class Diffusion(nn.Module):
         """
         context = context or Context()
         frozen = context.frozen
-        shown = context
+        shown = replace(context, evaluation=None)
         if self.process.reveals_noise and frozen is not None:
-            shown = Context(**{**vars(context), "frozen": None})
+            shown = replace(shown, frozen=None)
         seen = sigma.clamp(*self.schedule.ends()) if self.time_conditioned else None
-        logits = LazyLogits(self.network, tokens, seen, shown)
+        logits = LazyLogits(self.network, tokens, seen, shown, context.evaluation)
         return self.parameterization.predict(self.process, tokens, sigma, frozen, logits)
 
     def forward(self, tokens: Tensor, sigma: Tensor, context: Context | None = None) -> Prediction:

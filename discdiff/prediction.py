@@ -14,6 +14,7 @@ from torch import Tensor
 
 from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
+from discdiff.networks.evaluation import Evaluation, Readings
 from discdiff.processes.base import Process
 
 Positions = tuple[Tensor, Tensor]
@@ -32,25 +33,39 @@ def positions_of(mask: Tensor) -> Positions:
 class LazyLogits:
     """The network's logits, computed for rows on first use; counts the evaluations of each row.
 
+    Where gradients are on, all hidden states of a row are computed. Else those that are read, and none of a row that
+    the evaluation's memory knows.
+
     Args:
         network: hidden states and head.
         tokens: int64 `[B, L]`.
         sigma: `[B, 1]` or `[B, L]`, or None for a time-free network.
         context: what else the network may see.
+        evaluation: how the network is run where no gradients are.
     """
 
-    def __init__(self, network: Network, tokens: Tensor, sigma: Tensor | None, context: Context) -> None:
+    def __init__(
+        self,
+        network: Network,
+        tokens: Tensor,
+        sigma: Tensor | None,
+        context: Context,
+        evaluation: Evaluation | None = None,
+    ) -> None:
         self._network, self._tokens, self._sigma, self._context = network, tokens, sigma, context
+        self._evaluation = evaluation
         self._hidden: Tensor | None = None
+        self._read: Readings | None = None
         self._slot = torch.full((len(tokens),), -1, dtype=torch.int64, device=tokens.device)
 
     @property
     def evaluated(self) -> Tensor:
         """bool `[B]`: rows that the network has seen."""
-        return self._slot >= 0
+        seen = self._slot >= 0
+        return seen if self._read is None else seen | self._read.evaluated
 
     def _evaluate(self, needed: Tensor) -> None:
-        rows = (needed & ~self.evaluated).nonzero()[:, 0]
+        rows = (needed & (self._slot < 0)).nonzero()[:, 0]
         if len(rows) == 0:
             return
         sigma = None if self._sigma is None else self._sigma[rows]
@@ -63,6 +78,11 @@ class LazyLogits:
 
     def __call__(self, where: Positions | None) -> Tensor:
         """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere."""
+        if not torch.is_grad_enabled() and self._hidden is None and (where is None or len(where[0])):
+            if self._read is None:
+                place = (self._network, self._tokens, self._sigma, self._context)
+                self._read = Readings(*place, self._evaluation or Evaluation())
+            return self._network.head(self._read(where))
         needed = torch.ones_like(self._slot, dtype=torch.bool)
         if where is not None:
             needed = torch.zeros_like(needed).index_fill(0, where[0], True)
@@ -108,6 +128,10 @@ class Prediction(ABC):
     @abstractmethod
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         """log p(x0_i | xt), normalised: `[N, V]` at `where`, or `[B, L, V]`."""
+
+    def log_weights(self, where: Positions) -> Tensor:
+        """log p(x0_i | xt) plus any number for each position, `[N, V]`: what a draw needs, a pass or two cheaper."""
+        return self.log_denoiser(where)
 
     @abstractmethod
     def log_score(self, where: Positions | None = None) -> Tensor:
@@ -203,6 +227,8 @@ class Prediction(ABC):
         if self.frozen is None:
             return values
         frozen = self.frozen if where is None else self.frozen[where]
+        if not torch.is_grad_enabled() and not bool(frozen.any()):
+            return values  # as where a sampler reads what it may move: no pass over the vocabulary
         x = (self.tokens if where is None else self.tokens[where]).clamp(max=values.shape[-1] - 1)
         sure = torch.full_like(values, -torch.inf if log else 0.0).scatter(-1, x[..., None], 0.0 if log else 1.0)
         return torch.where(frozen[..., None], sure, values)
@@ -237,6 +263,9 @@ class DenoiserPrediction(Prediction):
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         return self._settle(self._normalized(where), where, log=True)
+
+    def log_weights(self, where: Positions) -> Tensor:
+        return self._settle(self.process.restrict(self._log_p(where), self._at(where)[0]), where, log=True)
 
     def _normalized(self, where: Positions | None) -> Tensor:
         """log p(x0_i | xt) before frozen positions are settled."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from discdiff.networks.evaluation import Evaluation
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
 
@@ -24,6 +25,7 @@ class Context:
         positions: int64 `[B, L]`: position ids, where they are not 0 .. L-1.
         labels: int64 `[B]`: class labels; -1 is the null label of an unconditional row.
         properties: float `[B, P]`: continuous properties.
+        evaluation: how the network is run, in sampling; it has no row axis, and the network is not shown it.
     """
 
     frozen: Tensor | None = None
@@ -32,11 +34,13 @@ class Context:
     positions: Tensor | None = None
     labels: Tensor | None = None
     properties: Tensor | None = None
+    evaluation: Evaluation | None = None
 
     def index(self, rows: Tensor) -> Context:
         """The context of some rows."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in chosen.items() if value is not None})
+        of_rows: dict[str, Any] = {name: value[rows] for name, value in chosen.items() if isinstance(value, Tensor)}
+        return replace(self, **of_rows)
 
 
 class Network(nn.Module, ABC):
@@ -76,6 +80,18 @@ class Network(nn.Module, ABC):
             sigma: `[B, 1]` or `[B, L]` total noise, or None for a time-free network.
             context: what else the network may see.
         """
+
+    def trunk(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        """What `finish` starts from, `[B, L, D]` as `hidden`: before what can be worked out at some positions only.
+
+        `finish(trunk(tokens, ...), ..., where)` is `hidden(tokens, ...)[where]`: for sampling, where few positions of
+        a row are read. By default the trunk is all, and nothing is left to finish.
+        """
+        return self.hidden(tokens, sigma, context)
+
+    def finish(self, trunk: Tensor, sigma: Tensor | None, context: Context, where: tuple[Tensor, Tensor]) -> Tensor:
+        """Hidden states `[N, D]` at N positions of a trunk, `sigma` and `context` those that it was made with."""
+        return trunk[where]
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from discdiff.networks.layers import (
     rotary_tables,
     wide,
 )
+from discdiff.networks.tail import after_last, before_last, splits
 
 if TYPE_CHECKING:
     from discdiff.parameterizations import Parameterization
@@ -217,6 +218,17 @@ class Transformer(Network):
         if self.modulation is not None:
             out = modulate(out, *self.modulation(condition).chunk(2, -1))
         return out.to(x.dtype)
+
+    def trunk(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        """The stream `[B, L, dim]` before the last block, where that can be left for later; else `hidden`."""
+        if not splits(self, context):
+            return self.hidden(tokens, sigma, context)
+        self._check(tokens, sigma, context)
+        return before_last(self, tokens, sigma, context)
+
+    def finish(self, trunk: Tensor, sigma: Tensor | None, context: Context, where: tuple[Tensor, Tensor]) -> Tensor:
+        """Hidden states `[N, dim]`: the last block, and what follows it, at N positions."""
+        return after_last(self, trunk, sigma, context, where) if splits(self, context) else trunk[where]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., num_outputs]` of hidden states `[..., dim]`.

@@ -15,6 +15,7 @@ from discdiff.constraints.base import Constraint
 from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
+from discdiff.networks.evaluation import Evaluation
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
@@ -37,6 +38,7 @@ class State:
         log_weights: float `[B]`: log importance weights, 0 for plain samplers.
         generator: the randomness of the current step.
         extras: what one sampler needs beside (an order, a mask fraction).
+        evaluation: how the network is run.
     """
 
     tokens: Tensor
@@ -47,6 +49,7 @@ class State:
     log_weights: Tensor
     generator: Randomness
     extras: dict[str, Tensor] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
 
     @property
     def movable(self) -> Tensor:
@@ -59,6 +62,7 @@ class State:
             frozen=self.frozen if bool(self.frozen.any()) else None,
             padding=self.padding if bool(self.padding.any()) else None,
             labels=self.labels,
+            evaluation=self.evaluation,
         )
 
     def index(self, rows: Tensor) -> State:
@@ -72,6 +76,7 @@ class State:
             self.log_weights[rows],
             index_rows(self.generator, rows),
             {name: value[rows] for name, value in self.extras.items()},
+            None if self.evaluation is None else self.evaluation.index(rows),
         )
 
     def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:

@@ -47,7 +47,7 @@ def inputs(generator: torch.Generator, length: int = L) -> tuple[Tensor, Tensor]
 
 
 def logits(network: Transformer, tokens: Tensor, sigma: Tensor | None, **context: Tensor) -> Tensor:
-    return network.head(network.hidden(tokens, sigma, Context(**context)))
+    return network.head(network.hidden(tokens, sigma, Context(**context)))  # type: ignore[arg-type]
 
 
 KINDS = {"score": Score(), "denoiser": Denoiser(), "conditional": Conditional()}
