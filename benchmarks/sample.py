@@ -210,7 +210,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     config, steps, device = CONFIGS[arguments.config], arguments.steps, torch.device(arguments.device)
     model, network = model_of(config, device)
-    how: dict[str, Any] = {}
+    how: dict[str, Any] = {"precision": arguments.precision, "compiled": arguments.compile}
     keep: dict[str, list[float]] = {}
 
     def note(**values: float) -> None:
@@ -254,6 +254,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "textbook_steps_timed": arguments.textbook_steps,
         "textbook_head_rows_a_row": steps * config.length,
         "dtype": str(model.dtype),
+        **how,
         "parameters": sum(p.numel() for p in model.parameters()),
         **{name: spread(values) for name, values in keep.items()},
         "expected_calls": expected_calls(steps, config.length),
@@ -270,6 +271,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--textbook-steps", type=int, default=2, help="textbook steps timed in a turn")
     parser.add_argument("--draws", type=int, default=40_960, help="of each loop, to compare their laws")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of our body; the textbook's is float32")
+    parser.add_argument("--compile", action="store_true", help="our body through torch's compiler")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()

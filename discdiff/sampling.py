@@ -15,7 +15,7 @@ from discdiff.constraints.truncated import Truncated
 from discdiff.constraints.weighed import Weighed
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
-from discdiff.networks.evaluation import Evaluation, Memory, precision_of
+from discdiff.networks.evaluation import Evaluation, Memory, check_compiler, precision_of
 from discdiff.particles import Population, Reward, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.ancestral import Ancestral
@@ -107,6 +107,8 @@ def sample(
         )
     sampler.check(model, constraint)
     dtype = precision_of(precision)
+    if compiled:
+        check_compiler(device)
     if particles > 1:
         truncated = top_k is not None or top_p is not None
         constraint = weigh(constraint, sampler, model, truncated=truncated)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +117,8 @@ class Evaluation:
     Attributes:
         precision: of the layers before the head, by autocast: None is that of the weights.
         memory: rows of a time-free network seen lately, or None.
-        compiled: compiled trunks by network, or None for none.
+        compiled: compiled trunks by network, or None for none. On a GPU they are CUDA graphs, of fixed shapes: rows are
+            filled up to a power of two.
     """
 
     precision: torch.dtype | None = None
@@ -131,7 +134,12 @@ class Evaluation:
         with self._autocast(tokens):
             if self.compiled is None:
                 return network.trunk(tokens, sigma, context)
-            return self._compiled(network)(tokens, sigma, context)
+            if tokens.device.type != "cuda":
+                return self._compiled(network, dynamic=True)(tokens, sigma, context)
+            count, graph = len(tokens), self._compiled(network, dynamic=False, mode="reduce-overhead")
+            rows = torch.arange(1 << (count - 1).bit_length(), device=tokens.device).clamp(max=count - 1)
+            filled = graph(tokens[rows], None if sigma is None else sigma[rows], context.index(rows))
+            return filled[:count].clone()  # the graph's next run overwrites it
 
     def finish(
         self, network: Network, trunk: Tensor, sigma: Tensor | None, context: Context, where: Positions
@@ -143,10 +151,10 @@ class Evaluation:
     def _autocast(self, x: Tensor) -> AbstractContextManager[object]:
         return nullcontext() if self.precision is None else torch.autocast(x.device.type, self.precision)
 
-    def _compiled(self, network: Network) -> Callable[..., Tensor]:
+    def _compiled(self, network: Network, **how: Any) -> Callable[..., Tensor]:
         assert self.compiled is not None
         if network not in self.compiled:
-            self.compiled[network] = torch.compile(network.trunk, dynamic=True)
+            self.compiled[network] = torch.compile(network.trunk, **how)
         return self.compiled[network]
 
 
@@ -229,6 +237,19 @@ class Readings:
         return rows, torch.arange(length, device=rows.device).repeat(batch)
 
 
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile where torch's compiler lacks a C++ compiler.
+
+    Raises:
+        IncompatibleError: none is found.
+    """
+    if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        raise IncompatibleError(
+            "compiled", got="no C++ compiler", expected="g++ or clang++, which torch.compile needs on a CPU",
+            remedy="Install one (Debian: apt install g++), or leave it out.",
+        )  # fmt: skip
+
+
 def precision_of(name: str | None) -> torch.dtype | None:
     """The dtype of autocast, or None for the weights' own.
 
@@ -252,4 +273,4 @@ def joined(parts: Iterable[Rows]) -> Rows:
     return Rows(*(torch.cat([getattr(each, part.name) for each in every]) for part in fields(Rows)))
 
 
-__all__ = ["PRECISIONS", "Evaluation", "Memory", "Readings", "Rows", "joined", "precision_of"]
+__all__ = ["PRECISIONS", "Evaluation", "Memory", "Readings", "Rows", "check_compiler", "joined", "precision_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -171,3 +171,58 @@ def test_unknown_precision_is_refused() -> None:
     assert precision_of("bfloat16") == torch.bfloat16
     with pytest.raises(IncompatibleError, match="'float32', 'bfloat16'"):
         precision_of("half")
+
+
+def test_bfloat16_rounds_the_layers_and_not_the_head() -> None:
+    """Answers move by some hundredths, not by more; logits are float32."""
+    model, _ = watched()
+    model.float()
+    plain = dd.sample(model, 64, length=L, steps=4, generator=dd.Keys(0, torch.arange(64)))
+    rough = dd.sample(model, 64, length=L, steps=4, precision="bfloat16", generator=dd.Keys(0, torch.arange(64)))
+    share = float((plain.tokens == rough.tokens).float().mean())
+    assert share > 0.95
+    context = Context(evaluation=Evaluation(torch.bfloat16))
+    logits = model.predict(states(6), torch.ones(6, 1), context).log_denoiser(EVERYWHERE)
+    exact = model.predict(states(6), torch.ones(6, 1)).log_denoiser(EVERYWHERE)
+    assert logits.dtype == torch.float32
+    masked = states(6)[EVERYWHERE] == 9
+    assert 1e-5 < float((logits - exact)[masked].abs().max()) < 0.3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_rows_on_a_gpu() -> None:
+    """Rows filled up to a power of two, so that shapes are few; samples follow the plain ones but for rounding."""
+    model, _ = watched()
+    model = model.float().cuda()
+    rows = torch.arange(48, device="cuda")
+    plain, quick = (
+        dd.sample(model, 48, length=L, steps=8, compiled=compiled, generator=dd.Keys(0, rows)).tokens
+        for compiled in (False, True)
+    )
+    assert float((plain == quick).float().mean()) > 0.99
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    model, _ = watched()
+    with pytest.raises(IncompatibleError, match="got no C\\+\\+ compiler"):
+        dd.sample(model, 2, length=L, steps=2, compiled=True, generator=dd.Keys(0, torch.arange(2)))
+
+
+def test_compiled_trunks_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once compiled, for all steps; nothing else changes."""
+    made: list[dict[str, object]] = []
+
+    def compiler(function: Callable[..., Tensor], **how: object) -> Callable[..., Tensor]:
+        made.append(how)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    model, _ = watched()
+    plain, quick = (
+        dd.sample(model, 8, length=L, steps=8, compiled=compiled, generator=dd.Keys(0, torch.arange(8))).tokens
+        for compiled in (False, True)
+    )
+    assert torch.equal(plain, quick)
+    assert made == [{"dynamic": True}]
