@@ -119,18 +119,24 @@ def model_of(config: Config, device: torch.device, seed: int = 0) -> tuple[dd.Di
 
 @torch.no_grad()
 def textbook(
-    model: dd.Diffusion, config: Config, steps: int, generator: torch.Generator, *, first: int | None = None
+    model: dd.Diffusion,
+    config: Config,
+    steps: int,
+    generator: torch.Generator,
+    *,
+    first: int | None = None,
+    race: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Tokens `[B, L]` of the textbook loop, after its `first` steps or all."""
+    """Tokens `[B, L]` of the textbook loop, after its `first` steps or all; its race is run in float32 or float64."""
     mask, device = config.vocab, model.device
     x = torch.full((config.batch, config.length), mask, device=device)
     levels = noise_levels(model.schedule, steps)
     for level in levels if first is None else levels[:first]:
         masked, still = (-torch.expm1(-torch.tensor(each)).item() for each in (level.sigma, level.sigma_next))
         hidden = model.network.hidden(x, None, Context())
-        p = model.network.head(hidden).float().softmax(-1)
+        p = model.network.head(hidden).float().softmax(-1).to(race)
         q = torch.cat([p * (masked - still), torch.full_like(p[..., :1], still)], -1)
-        race = torch.rand(q.shape, generator=generator, device=device).clamp_(min=1e-10).log_().neg_()
+        race = torch.rand(q.shape, generator=generator, device=device, dtype=race).clamp_(min=1e-10).log_().neg_()
         x = torch.where(x == mask, (q / race).argmax(-1), x)
     return x
 
@@ -211,6 +217,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     config, steps, device = CONFIGS[arguments.config], arguments.steps, torch.device(arguments.device)
     model, network = model_of(config, device)
     how: dict[str, Any] = {"precision": arguments.precision, "compiled": arguments.compile}
+    race = torch.float64 if arguments.race == "float64" else torch.float32
     keep: dict[str, list[float]] = {}
 
     def note(**values: float) -> None:
@@ -235,7 +242,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         with peak_memory(device) as peak:
             wait(device)
             started = time.perf_counter()
-            textbook(model, config, steps, generator, first=arguments.textbook_steps)
+            textbook(model, config, steps, generator, first=arguments.textbook_steps, race=race)
             wait(device)
             theirs = (time.perf_counter() - started) / arguments.textbook_steps * steps
             their_peak = peak()
@@ -255,6 +262,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "textbook_head_rows_a_row": steps * config.length,
         "dtype": str(model.dtype),
         **how,
+        "textbook_race": arguments.race,
         "parameters": sum(p.numel() for p in model.parameters()),
         **{name: spread(values) for name, values in keep.items()},
         "expected_calls": expected_calls(steps, config.length),
@@ -271,6 +279,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--textbook-steps", type=int, default=2, help="textbook steps timed in a turn")
     parser.add_argument("--draws", type=int, default=40_960, help="of each loop, to compare their laws")
+    parser.add_argument("--race", choices=("float32", "float64"), default="float32", help="of the textbook's draws")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of our body; the textbook's is float32")
     parser.add_argument("--compile", action="store_true", help="our body through torch's compiler")
     parser.add_argument("--device", default="cpu")

@@ -141,9 +141,9 @@ def sample(
     tokens = torch.where(frozen, known, tokens).masked_fill(padding, 0)
     labels = None if labels is None else labels.to(device)
     zero = torch.zeros(batch, device=device)
-    # a time-conditioned network is shown another noise at every step
-    owners = torch.arange(batch, device=device) // particles
-    memory = None if model.time_conditioned else Memory(owners, size=2 * batch)
+    memory = None
+    if sampler.revisits and not model.time_conditioned:  # which is shown another noise at every step
+        memory = Memory(torch.arange(batch, device=device) // particles, size=2 * batch)
     evaluation = Evaluation(dtype, memory, {} if compiled else None)
     state = State(tokens, frozen & ~padding, padding, labels, zero.long(), zero, generator, evaluation=evaluation)
     state, plan = sampler.plan(model, state, steps)

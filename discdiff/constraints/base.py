@@ -220,7 +220,7 @@ class PositionWise(Constraint):
         log_w, allowed = prediction.log_weights(where), self.allowed_at(where)
         log_w = log_w if allowed is None else _kept(log_w, allowed)
         log_w = log_w if tilt is None else log_w + tilt
-        return categorical((log_w - log_w.amax(-1, keepdim=True)).exp_(), u[where])
+        return categorical(log_w.softmax(-1), u[where])
 
     def complete(
         self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None

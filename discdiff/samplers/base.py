@@ -154,10 +154,12 @@ class Sampler(ABC):
     Attributes:
         law: one line: exact, first order in the step, or greedy.
         takes_steps: whether the number of network calls may be chosen.
+        revisits: whether it may look at a state of a row twice; else nothing is remembered.
     """
 
     law: ClassVar[str]
     takes_steps: bool = False
+    revisits: ClassVar[bool] = True
 
     def check(self, model: Model, constraint: Constraint) -> None:
         """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
@@ -289,6 +291,7 @@ class EventSampler(Sampler):
     """
 
     pace: ClassVar[str] = "it reveals one position a call"
+    revisits = False
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if not isinstance(model.process, Absorbing):

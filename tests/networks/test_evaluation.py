@@ -14,7 +14,7 @@ from discdiff.networks import Context
 from discdiff.networks import evaluation as module
 from discdiff.networks.evaluation import Evaluation, Memory, Readings, precision_of
 from discdiff.prediction import positions_of
-from discdiff.samplers import Confidence, Euler, PredictorCorrector, Remasking, Sampler
+from discdiff.samplers import Ancestral, Confidence, Euler, PredictorCorrector, Remasking, Sampler
 from tests.cases import build
 from tests.test_prediction import Watched
 from tests.toy_networks import Wrong
@@ -226,3 +226,23 @@ def test_compiled_trunks_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert torch.equal(plain, quick)
     assert made == [{"dynamic": True}]
+
+
+def test_samplers_that_never_look_twice_remember_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look-up at all; nor where the network is shown the noise, which is another at every step."""
+    asked: list[int] = []
+
+    def find(_: Memory, network: object, keys: Tensor) -> tuple[Tensor, list[object]]:
+        asked.append(len(keys))
+        return torch.zeros(len(keys), dtype=torch.bool), []
+
+    monkeypatch.setattr(Memory, "find", find)
+    for kind, sampler, looks in (
+        ("conditional", Ancestral(), False),
+        ("conditional", Confidence(), False),
+        ("denoiser", PredictorCorrector(), False),
+        ("conditional", PredictorCorrector(), True),
+    ):
+        asked.clear()
+        dd.sample(build("absorbing", kind), 5, length=3, sampler=sampler, generator=torch.Generator().manual_seed(0))
+        assert bool(asked) == looks
