@@ -136,8 +136,8 @@ def textbook(
         hidden = model.network.hidden(x, None, Context())
         p = model.network.head(hidden).float().softmax(-1).to(race)
         q = torch.cat([p * (masked - still), torch.full_like(p[..., :1], still)], -1)
-        race = torch.rand(q.shape, generator=generator, device=device, dtype=race).clamp_(min=1e-10).log_().neg_()
-        x = torch.where(x == mask, (q / race).argmax(-1), x)
+        noise = torch.rand(q.shape, generator=generator, device=device, dtype=race).clamp_(min=1e-10).log_().neg_()
+        x = torch.where(x == mask, (q / noise).argmax(-1), x)
     return x
 
 
