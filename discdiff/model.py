@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from discdiff.errors import IncompatibleError
+from discdiff.logits import LazyLogits
 from discdiff.networks.base import Context, Network
 from discdiff.parameterizations import Parameterization
-from discdiff.prediction import LazyLogits, Prediction
+from discdiff.prediction import Prediction
 from discdiff.processes.base import Process
 from discdiff.schedules import Schedule
 
@@ -104,11 +106,11 @@ class Diffusion(nn.Module):
         """
         context = context or Context()
         frozen = context.frozen
-        shown = context
+        shown = replace(context, evaluation=None)
         if self.process.reveals_noise and frozen is not None:
-            shown = Context(**{**vars(context), "frozen": None})
+            shown = replace(shown, frozen=None)
         seen = sigma.clamp(*self.schedule.ends()) if self.time_conditioned else None
-        logits = LazyLogits(self.network, tokens, seen, shown)
+        logits = LazyLogits(self.network, tokens, seen, shown, context.evaluation)
         return self.parameterization.predict(self.process, tokens, sigma, frozen, logits)
 
     def forward(self, tokens: Tensor, sigma: Tensor, context: Context | None = None) -> Prediction:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction, ScorePrediction
+from discdiff.logits import LazyLogits
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction, ScorePrediction
 from discdiff.processes.base import Process
 
 

@@ -10,13 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from discdiff.errors import IncompatibleError
-from discdiff.networks.base import Context, Network
-from discdiff.networks.linear_head import Pointwise, Targets, cross_entropy_, row_totals, score_entropy_
+from discdiff.logits import LazyLogits
+from discdiff.networks.linear_head import Targets, cross_entropy_, score_entropy_
 from discdiff.processes.base import Process
 
 Positions = tuple[Tensor, Tensor]
@@ -54,98 +53,6 @@ def in_pieces(read: Callable[[Positions], Tensor], where: Positions, states: int
     return torch.cat([checkpoint(read, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces])
 
 
-class LazyLogits:
-    """The network's logits, computed for rows on first use; counts the evaluations of each row.
-
-    Args:
-        network: hidden states and head.
-        tokens: int64 `[B, L]`.
-        sigma: `[B, 1]` or `[B, L]`, or None for a time-free network.
-        context: what else the network may see.
-    """
-
-    def __init__(self, network: Network, tokens: Tensor, sigma: Tensor | None, context: Context) -> None:
-        self._network, self._tokens, self._sigma, self._context = network, tokens, sigma, context
-        self._hidden: Tensor | None = None
-        self._slot = torch.full((len(tokens),), -1, dtype=torch.int64, device=tokens.device)
-
-    @property
-    def evaluated(self) -> Tensor:
-        """bool `[B]`: rows that the network has seen."""
-        return self._slot >= 0
-
-    def _evaluate(self, needed: Tensor) -> None:
-        rows = (needed & ~self.evaluated).nonzero()[:, 0]
-        if len(rows) == 0:
-            return
-        sigma = None if self._sigma is None else self._sigma[rows]
-        every = len(rows) == len(self._tokens)
-        tokens, context = (self._tokens, self._context) if every else (self._tokens[rows], self._context.index(rows))
-        hidden = self._network.hidden(tokens, self._sigma if every else sigma, context)
-        start = 0 if self._hidden is None else len(self._hidden)
-        self._hidden = hidden if self._hidden is None else torch.cat([self._hidden, hidden])
-        self._slot[rows] = torch.arange(start, start + len(rows), device=rows.device)
-
-    def __call__(self, where: Positions | None) -> Tensor:
-        """Logits `[N, outputs]` at `where`, or `[B, L, outputs]` everywhere.
-
-        With a cache the network answers for one block; elsewhere, where nothing is said, they are 0.
-        """
-        cache = self._context.cache
-        if cache is None:
-            return self._logits_at(where)
-        if where is None:
-            (batch, length), width = self._tokens.shape, cache.stop - cache.start
-            every = torch.arange(batch * width, device=self._tokens.device)
-            mine = self._logits_at((every // width, every % width)).view(batch, width, -1)
-            return F.pad(mine, (0, 0, cache.start, length - cache.stop))
-        rows, place = where
-        inside = (place >= cache.start) & (place < cache.stop)
-        if bool(inside.all()):
-            return self._logits_at((rows, place - cache.start))
-        mine = self._logits_at((rows[inside], place[inside] - cache.start))
-        return mine.new_zeros(len(rows), mine.shape[-1]).index_put((inside,), mine)
-
-    def _logits_at(self, where: Positions | None) -> Tensor:
-        if where is None:
-            self._evaluate(torch.ones_like(self._slot, dtype=torch.bool))
-            assert self._hidden is not None, "a batch has a row"
-            return self._network.head(self._hidden[self._slot])
-        hidden = self._hidden_at(where)
-        if hidden is None:
-            dtype = next((p.dtype for p in self._network.parameters()), torch.float64)
-            return torch.empty(0, self._network.num_outputs, dtype=dtype, device=self._tokens.device)
-        return self._network.head(hidden)
-
-    def _hidden_at(self, where: Positions) -> Tensor | None:
-        """Hidden states `[N, D]`; None if no row has been evaluated, and none needs to be."""
-        if torch.is_grad_enabled():
-            # All rows: one without a masked position still has its (zero) gradient, and a GPU isn't waited for.
-            if self._hidden is None:
-                self._hidden = self._network.hidden(self._tokens, self._sigma, self._context)
-                self._slot = torch.arange(len(self._slot), device=self._slot.device)
-        else:
-            self._evaluate(torch.zeros_like(self._slot, dtype=torch.bool).index_fill(0, where[0], True))
-        if self._hidden is None:
-            return None
-        # One index: the gradient of two is added up one position at a time.
-        return self._hidden.flatten(0, 1).index_select(0, self._slot[where[0]] * self._hidden.shape[1] + where[1])
-
-    def totals(self, pointwise: Pointwise, targets: Targets, where: Positions, weights: Tensor) -> Tensor | None:
-        """Σ weights · loss over each row's positions, `[B]`, never holding the logits; None if the head isn't linear.
-
-        Args:
-            pointwise: the loss.
-            targets: of the N positions `where`.
-            weights: `[N]`.
-        """
-        head, batch = self._network.linear_head(), len(self._tokens)
-        hidden = None if head is None else self._hidden_at(where)
-        if head is None or hidden is None:
-            return None
-        return row_totals(hidden, head, pointwise, targets, weights=weights, rows=where[0], batch=batch)
-
-
 class Prediction(ABC):
     """What is known about x0 and about neighbours of xt.
 
@@ -177,6 +84,10 @@ class Prediction(ABC):
     @abstractmethod
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         """log p(x0_i | xt), normalised: `[N, V]` at `where`, or `[B, L, V]`."""
+
+    def log_weights(self, where: Positions) -> Tensor:
+        """log p(x0_i | xt) plus any number for each position, `[N, V]`: what a draw needs, a pass or two cheaper."""
+        return self.log_denoiser(where)
 
     @abstractmethod
     def log_score(self, where: Positions | None = None) -> Tensor:
@@ -308,6 +219,8 @@ class Prediction(ABC):
         if self.frozen is None:
             return values
         frozen = self.frozen if where is None else self.frozen[where]
+        if not torch.is_grad_enabled() and not bool(frozen.any()):
+            return values  # as where a sampler reads what it may move: no pass over the vocabulary
         x = (self.tokens if where is None else self.tokens[where]).clamp(max=values.shape[-1] - 1)
         sure = torch.full_like(values, -torch.inf if log else 0.0).scatter(-1, x[..., None], 0.0 if log else 1.0)
         return torch.where(frozen[..., None], sure, values)
@@ -344,6 +257,9 @@ class DenoiserPrediction(Prediction):
 
     def log_denoiser(self, where: Positions | None = None) -> Tensor:
         return self._settle(self._normalized(where), where, log=True)
+
+    def log_weights(self, where: Positions) -> Tensor:
+        return self._settle(self.process.restrict(self._log_p(where), self._at(where)[0]), where, log=True)
 
     def _normalized(self, where: Positions | None) -> Tensor:
         """log p(x0_i | xt) before frozen positions are settled."""

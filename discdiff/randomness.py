@@ -136,10 +136,16 @@ def uniform(
     return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device).to(device)
 
 
+_CHUNK = 256
+"""Entries that are summed in float32 where there are many: see `categorical`."""
+
+
 def categorical(weights: Tensor, u: Tensor) -> Tensor:
     """Draw from unnormalised weights by the inverse distribution function.
 
-    No Gumbel noise: in float32 its truncation acts like a lower temperature.
+    No Gumbel noise: in float32 its truncation acts like a lower temperature. Many entries of float32 are drawn in two
+    stages, a chunk by the chunks' float32 sums, and then one of its entries: no entry is lost beside larger ones, and
+    each has its probability to a few parts in 10⁷, as have the weights themselves.
 
     Args:
         weights: `[..., K]`, non-negative.
@@ -148,6 +154,25 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     Returns:
         int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite, or all are 0.
     """
+    size = weights.shape[-1]
+    if size <= 2 * _CHUNK or weights.dtype == torch.float64:
+        return _drawn(weights, u)[0]
+    whole, rest = size // _CHUNK * _CHUNK, size % _CHUNK
+    sums = weights[..., :whole].unflatten(-1, (-1, _CHUNK)).sum(-1)
+    if rest:
+        sums = torch.cat([sums, weights[..., whole:].sum(-1, keepdim=True)], -1)
+    chunk, point = _drawn(sums, u)
+    failed = chunk == sums.shape[-1]
+    # The last chunk begins where it is full; its first entries may be another's, and weigh nothing here.
+    first = (chunk * _CHUNK).clamp(max=size - _CHUNK)
+    within = first[..., None] + torch.arange(_CHUNK, device=weights.device)
+    part = weights.gather(-1, within).masked_fill(within < (chunk * _CHUNK)[..., None], 0)
+    drawn = first + _drawn(part, point)[0]
+    return torch.where(failed, size, drawn.clamp(max=size))
+
+
+def _drawn(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """An entry as of `categorical`, and a uniform number in [0, 1) that is independent of it."""
     # Summed in float64: in float32 entries below 2^-24 of the sum so far would add nothing, and never be drawn.
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[..., -1:]
@@ -156,9 +181,12 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
     drawn = torch.searchsorted(cumulative, point, right=True)
     # A parallel scan may round two prefixes with nothing between them differently, and let a draw fall in the gap.
     last = weights.shape[-1] - 1
-    empty = weights.gather(-1, drawn.clamp(max=last)) == 0
-    drawn = torch.where(empty, weights.argmax(-1, keepdim=True), drawn)
-    return torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1]).squeeze(-1)
+    at = drawn.clamp(max=last)
+    weight = weights.gather(-1, at).double()
+    drawn = torch.where(weight == 0, weights.argmax(-1, keepdim=True), drawn)
+    rest = (1 - (cumulative.gather(-1, at) - point) / weight).nan_to_num(0.5).clamp(0, 1 - 2.0**-53)
+    drawn = torch.where(total.isfinite() & (total > 0), drawn, weights.shape[-1])
+    return drawn.squeeze(-1), rest.squeeze(-1)
 
 
 def check_draws(*draws: tuple[Tensor, int]) -> None:

@@ -15,6 +15,7 @@ from discdiff.constraints.truncated import Truncated
 from discdiff.constraints.weighed import Weighed
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.model import Model
+from discdiff.networks.evaluation import Evaluation, Memory, check_compiler, precision_of
 from discdiff.particles import Population, Reward, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
 from discdiff.samplers.base import Sampler, State
@@ -39,6 +40,8 @@ def sample(
     particles: int = 1,
     reward: Reward | None = None,
     labels: Tensor | None = None,
+    precision: str | None = None,
+    compiled: bool = False,
     generator: Randomness,
     on_step: OnStep | None = None,
 ) -> Sequences:
@@ -62,15 +65,19 @@ def sample(
             given the constraint, which is p0(· | accepted) for an exact sampler.
         reward: steer by a function of clean sequences, with particles: the law tends to p0(x) e^(λ r(x)), normalised.
         labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
+        precision: "bfloat16" runs the network's layers before the head so: quicker on recent CPUs and GPUs, from a law
+            of slightly rounded weights. None or "float32": as the weights are.
+        compiled: run these layers through torch's compiler: some 10 % quicker, after a minute of compiling.
         generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
         on_step: called after each step with (step from 1, number of steps, state).
 
     Returns:
-        Sequences without masks, with `calls`: the network evaluations of each row; with particles also `effective`,
-        the smallest effective size of the row's population, and `log_weights`, an estimate of the log probability that
-        a free run of the sampler is accepted, its exponential unbiased (under Gibbs sweeps as far as the predictor is
-        exact): of log p0(accepted) for exact samplers. A population in which no particle has any weight gives a draw as
-        with one particle, log weight −∞, and a warning.
+        Sequences without masks, with `calls`: the network evaluations of each row (a time-free network is not asked
+        again about a state of a row that it has just seen); with particles also `effective`, the smallest effective
+        size of the row's population, and `log_weights`, an estimate of the log probability that a free run of the
+        sampler is accepted, its exponential unbiased (under Gibbs sweeps as far as the predictor is exact): of log
+        p0(accepted) for exact samplers. A population in which no particle has any weight gives a draw as with one
+        particle, log weight −∞, and a warning.
 
     Raises:
         IncompatibleError: lengths, labels, constraint, sampler and model do not fit together; `top_k` or `top_p` is
@@ -101,6 +108,9 @@ def sample(
             "reward", got="one particle", expected="particles=2 or more", remedy="8 to 64 are usual."
         )
     sampler.check(model, constraint)
+    dtype = precision_of(precision)
+    if compiled:
+        check_compiler(device)
     if particles > 1:
         truncated = top_k is not None or top_p is not None
         constraint = weigh(constraint, sampler, model, truncated=truncated)
@@ -133,7 +143,11 @@ def sample(
     tokens = torch.where(frozen, known, tokens).masked_fill(padding, 0)
     labels = None if labels is None else labels.to(device)
     zero = torch.zeros(batch, device=device)
-    state = State(tokens, frozen & ~padding, padding, labels, zero.long(), zero, generator)
+    memory = None
+    if sampler.revisits and not model.time_conditioned:  # which is shown another noise at every step
+        memory = Memory(torch.arange(batch, device=device) // particles, size=2 * batch)
+    evaluation = Evaluation(dtype, memory, {} if compiled else None)
+    state = State(tokens, frozen & ~padding, padding, labels, zero.long(), zero, generator, evaluation=evaluation)
     state, plan = sampler.plan(model, state, steps)
     for k, level in enumerate(plan):
         state = sampler.step(model, constraint, replace(state, generator=at_step(generator, k + 1)), level)

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"errors", "manifest", "records", "sequences", "randomness"},
     {"languages"},
     {"schedules", "processes", "networks"},
+    {"logits"},
     {"prediction"},
     {"parameterizations"},
     {"model"},

@@ -69,6 +69,32 @@ def test_small_weights_behind_a_large_one_survive_float32() -> None:
     np.testing.assert_allclose(law_of_draw(weights), truth, atol=1e-15)
 
 
+MANY = {
+    "skewed": torch.rand(1300, generator=torch.Generator().manual_seed(1)) ** 8,
+    "small behind large": torch.full((1300,), 1e-9).index_fill(0, torch.tensor([3]), 1.0),
+    "large behind small": torch.full((1300,), 1e-9).index_fill(0, torch.tensor([1299]), 1.0),
+    "few": torch.zeros(1300).index_fill(0, torch.tensor([0, 255, 256, 1023, 1299]), 1e-20),
+    "whole chunks": torch.rand(1024, generator=torch.Generator().manual_seed(2)),
+}
+
+
+@pytest.mark.parametrize("weights", MANY.values(), ids=MANY)
+def test_law_of_many_entries(weights: torch.Tensor) -> None:
+    """Float32 in two stages: each entry has its probability to 1e-6 of it, however small; by bisection in u."""
+    truth = weights.double() / weights.double().sum()
+    np.testing.assert_allclose(law_of_draw(weights), truth, rtol=1e-6, atol=3e-16)
+    for point in (0.0, ALMOST_ONE):
+        assert weights[categorical(weights, torch.tensor(point, dtype=torch.float64))] > 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0])
+def test_draws_from_many_entries_fail_as_from_few(bad: float) -> None:
+    weights = torch.ones(2, 1300)
+    weights[1, 700 if bad else slice(None)] = bad
+    assert categorical(weights, torch.tensor([0.5, 0.5])).tolist()[1] == 1300
+    assert int(categorical(weights, torch.tensor([0.5, 0.5]))[0]) in (649, 650)
+
+
 def test_rounding_of_a_parallel_sum_draws_nothing_impossible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums on a GPU may differ in the last digit across an entry of no weight; here, by a tenth."""
     weights, u = torch.tensor([[0.5, 0.0, 0.5]]), torch.tensor([0.55], dtype=torch.float64)

@@ -121,6 +121,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
         "Not with argmax and remasking",
     )
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
+    add("--precision", choices=("float32", "bfloat16"), help="of the network's layers; bfloat16 is quicker, and rounds")
+    add("--compile", action="store_true", help="run the network through torch's compiler, for many samples")
 
 
 def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +176,8 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
         "top_p": arguments.top_p,
         "guidance": arguments.guidance,
         "particles": arguments.particles,
+        "precision": arguments.precision,
+        "compiled": arguments.compile,
         "batch_size": arguments.batch_size,
         "progress": not arguments.quiet,
     }

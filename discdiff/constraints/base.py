@@ -191,6 +191,14 @@ class Constraint(ABC):
         )
 
 
+def _kept(log_w: Tensor, allowed: Tensor) -> Tensor:
+    """Log weights of the tokens that are allowed, −∞ of all others."""
+    kept = log_w.masked_fill(~allowed, -torch.inf)
+    # Where the model gives the whole set no mass, the set still holds: its tokens are then equally likely.
+    dead = torch.isneginf(kept).all(-1, keepdim=True)
+    return torch.where(dead, torch.zeros_like(kept).masked_fill(~allowed, -torch.inf), kept)
+
+
 class PositionWise(Constraint):
     """Constraints that are a set of allowed tokens per position; each draw is exact for the factorised denoiser."""
 
@@ -203,21 +211,16 @@ class PositionWise(Constraint):
         """The constraint of some rows."""
 
     def log_marginals(self, prediction: Prediction, where: Positions) -> Tensor:
-        log_p = prediction.log_denoiser(where)
         allowed = self.allowed_at(where)
         if allowed is None:
-            return log_p
-        kept = log_p.masked_fill(~allowed, -torch.inf)
-        # Where the model gives the whole set no mass, the set still holds: its tokens are then equally likely.
-        dead = torch.isneginf(kept).all(-1, keepdim=True)
-        kept = torch.where(dead, torch.zeros_like(kept).masked_fill(~allowed, -torch.inf), kept)
-        return kept.log_softmax(-1)
+            return prediction.log_denoiser(where)
+        return _kept(prediction.log_denoiser(where), allowed).log_softmax(-1)
 
     def draw(self, prediction: Prediction, where: Positions, u: Tensor, *, tilt: Tensor | None = None) -> Tensor:
-        log_p = self.log_marginals(prediction, where)
-        if tilt is not None:
-            log_p = (log_p + tilt).log_softmax(-1)
-        return categorical(log_p.exp(), u[where])
+        log_w, allowed = prediction.log_weights(where), self.allowed_at(where)
+        log_w = log_w if allowed is None else _kept(log_w, allowed)
+        log_w = log_w if tilt is None else log_w + tilt
+        return categorical(log_w.softmax(-1), u[where])
 
     def complete(
         self, prediction: Prediction, where: Positions, rows: Tensor, u: Tensor, *, tilt: Tensor | None = None

@@ -14,6 +14,7 @@ from discdiff.networks.cache import Cache
 from discdiff.networks.packing import Packing
 
 if TYPE_CHECKING:
+    from discdiff.networks.evaluation import Evaluation
     from discdiff.networks.linear_head import LinearHead
     from discdiff.parameterizations import Parameterization
     from discdiff.processes.base import Process
@@ -36,6 +37,7 @@ class Context:
         clean: int64 `[B, L]`: what a block-causal network sees of the blocks before each position's own: the clean
             sequence, in training.
         cache: the same, in sampling: the blocks that are finished, and which one is asked for.
+        evaluation: how the network is run, in sampling; it has no row axis, and the network is not shown it.
     """
 
     frozen: Tensor | None = None
@@ -47,10 +49,12 @@ class Context:
     packing: Packing | None = None
     clean: Tensor | None = None
     cache: Cache | None = None
+    evaluation: Evaluation | None = None
 
     def index(self, rows: Tensor) -> Context:
         """The context of some rows. It has no packing: to count their tokens might mean to wait for a device."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "packing"}
+        whole = {"packing", "evaluation"}
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in whole}
         of_rows = {name: value[rows] for name, value in chosen.items() if value is not None}
         return replace(self, packing=None, **of_rows)
 
@@ -126,6 +130,18 @@ class Network(nn.Module, ABC):
             sigma: `[B, 1]` or `[B, L]` total noise, or None for a time-free network.
             context: what else the network may see. With a cache the states are those of the positions that it asks for.
         """
+
+    def trunk(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        """What `finish` starts from, `[B, L, D]` as `hidden`: before what can be worked out at some positions only.
+
+        `finish(trunk(tokens, ...), ..., where)` is `hidden(tokens, ...)[where]`: for sampling, where few positions of
+        a row are read. By default the trunk is all, and nothing is left to finish.
+        """
+        return self.hidden(tokens, sigma, context)
+
+    def finish(self, trunk: Tensor, sigma: Tensor | None, context: Context, where: tuple[Tensor, Tensor]) -> Tensor:
+        """Hidden states `[N, D]` at N positions of a trunk, `sigma` and `context` those that it was made with."""
+        return trunk[where]
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:

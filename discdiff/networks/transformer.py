@@ -28,6 +28,7 @@ from discdiff.networks.layers import (
     wide,
 )
 from discdiff.networks.linear_head import LinearHead
+from discdiff.networks.tail import after_last, before_last, splits
 from discdiff.networks.visibility import Visibility
 
 if TYPE_CHECKING:
@@ -285,6 +286,17 @@ class Transformer(Network):
         dtype = product_dtype(self.output.weight, device)
         request = Request(device, dtype, self.dim // self.heads, gradients=torch.is_grad_enabled(), **hides)
         return choose(self.backend, request)
+
+    def trunk(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        """The stream `[B, L, dim]` before the last block, where that can be left for later; else `hidden`."""
+        if not splits(self, context):
+            return self.hidden(tokens, sigma, context)
+        self._check(tokens, sigma, context)
+        return before_last(self, tokens, sigma, context)
+
+    def finish(self, trunk: Tensor, sigma: Tensor | None, context: Context, where: tuple[Tensor, Tensor]) -> Tensor:
+        """Hidden states `[N, dim]`: the last block, and what follows it, at N positions."""
+        return after_last(self, trunk, sigma, context, where) if splits(self, context) else trunk[where]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits `[..., num_outputs]` of hidden states `[..., dim]`.

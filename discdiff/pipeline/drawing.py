@@ -97,6 +97,8 @@ class Drawing:
                     top_p=method.top_p,
                     particles=method.particles,
                     reward=reward,
+                    precision=method.precision,
+                    compiled=method.compiled,
                     labels=None if classes is None else classes[rows],
                     generator=Keys(seed, rows.to(self.device)),
                     on_step=watched,

@@ -109,6 +109,8 @@ class Pipeline:
         particles: int = 1,
         reward: StringReward | None = None,
         reward_strength: float = 1.0,
+        precision: str | None = None,
+        compiled: bool = False,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Samples:
@@ -144,6 +146,8 @@ class Pipeline:
                 for rewards; see `discdiff.sample`.
             reward: a number for each of some strings; the law is tilted by e^(reward_strength · reward).
             reward_strength: how much.
+            precision: "bfloat16" is quicker on recent processors, and rounds; see `discdiff.sample`.
+            compiled: run the network through torch's compiler, for many samples.
             batch_size: runs at once.
             progress: show progress on standard error.
 
@@ -159,7 +163,8 @@ class Pipeline:
         plan = self._plan(grid, error, length)
         method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
-        method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
+        run = {"precision": precision, "compiled": compiled}
+        method = replace(method, **steered, **run, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, length, method, **how)  # type: ignore[arg-type]
 
@@ -185,6 +190,8 @@ class Pipeline:
         particles: int = 1,
         reward: StringReward | None = None,
         reward_strength: float = 1.0,
+        precision: str | None = None,
+        compiled: bool = False,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Samples:
@@ -201,7 +208,8 @@ class Pipeline:
         plan = self._plan(grid, error, asked.length)
         method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
         steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
-        method = replace(method, **steered, check=check, valid=valid)  # type: ignore[arg-type]
+        run = {"precision": precision, "compiled": compiled}
+        method = replace(method, **steered, **run, check=check, valid=valid)  # type: ignore[arg-type]
         how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
         return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
 

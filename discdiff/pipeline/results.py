@@ -118,6 +118,8 @@ class Method:
     reward_strength: float = 1.0
     check: Callable[[str], bool] | None = None
     valid: bool = False
+    precision: str | None = None
+    compiled: bool = False
 
     @property
     def sampler(self) -> Sampler:

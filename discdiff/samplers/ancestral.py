@@ -22,6 +22,7 @@ class Ancestral(GridSampler):
     """
 
     law = "first order in the step"
+    revisits = False  # where a network is time-free, a row that it is shown reveals something
 
     def unweighable(self, model: Model) -> None:
         return None

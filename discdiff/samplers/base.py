@@ -16,6 +16,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.model import Model
 from discdiff.networks.base import Context
 from discdiff.networks.cache import Cache
+from discdiff.networks.evaluation import Evaluation
 from discdiff.prediction import Positions, Prediction, positions_of
 from discdiff.processes.absorbing import Absorbing
 from discdiff.randomness import Randomness, categorical, check_draws, index_rows, uniform
@@ -40,6 +41,8 @@ class State:
         extras: what one sampler needs beside (an order, a mask fraction); what is `[B, L]` is one number a position.
         block: bool `[B, L]`: the positions that are sampled now, of a sampler that goes by blocks; None is all.
         cache: what a block-causal network keeps of finished blocks.
+        extras: what one sampler needs beside (an order, a mask fraction).
+        evaluation: how the network is run.
     """
 
     tokens: Tensor
@@ -52,6 +55,7 @@ class State:
     extras: dict[str, Tensor] = field(default_factory=dict)
     block: Tensor | None = None
     cache: Cache | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def movable(self) -> Tensor:
@@ -66,6 +70,7 @@ class State:
             padding=self.padding if bool(self.padding.any()) else None,
             labels=self.labels,
             cache=None if self.block is None else self.cache,
+            evaluation=self.evaluation,
         )
 
     def index(self, rows: Tensor) -> State:
@@ -81,6 +86,7 @@ class State:
             {name: value[rows] for name, value in self.extras.items()},
             None if self.block is None else self.block[rows],
             None if self.cache is None else self.cache[rows],
+            None if self.evaluation is None else self.evaluation.index(rows),
         )
 
     def uniform(self, purpose: str, *, per_row: bool = False) -> Tensor:
@@ -158,10 +164,12 @@ class Sampler(ABC):
     Attributes:
         law: one line: exact, first order in the step, or greedy.
         takes_steps: whether the number of network calls may be chosen.
+        revisits: whether it may look at a state of a row twice; else nothing is remembered.
     """
 
     law: ClassVar[str]
     takes_steps: bool = False
+    revisits: ClassVar[bool] = True
 
     def check(self, model: Model, constraint: Constraint) -> None:
         """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
@@ -293,6 +301,7 @@ class EventSampler(Sampler):
     """
 
     pace: ClassVar[str] = "it reveals one position a call"
+    revisits = False
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if not isinstance(model.process, Absorbing):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from discdiff.logits import LazyLogits
 from discdiff.losses import (
     D3PM,
     ConcreteScoreMatching,
@@ -21,7 +22,7 @@ from discdiff.losses import (
 from discdiff.losses.times import Noised
 from discdiff.model import Model
 from discdiff.parameterizations import LeaveOneOut, LeaveOneOutPrediction
-from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction
 from discdiff.processes import Process
 from discdiff.randomness import Randomness
 from discdiff.schedules import LogLinear, Schedule

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from discdiff.constraints import Unconstrained
+from discdiff.logits import LazyLogits
 from discdiff.losses import AnyOrder, MaskFractionCrossEntropy, ScoreEntropy
 from discdiff.model import Model
 from discdiff.parameterizations import Conditional
-from discdiff.prediction import DenoiserPrediction, LazyLogits, Positions, Prediction
+from discdiff.prediction import DenoiserPrediction, Positions, Prediction
 from discdiff.processes import Process
 from discdiff.randomness import Keys, Randomness
 from discdiff.samplers import Ancestral, Euler, Level

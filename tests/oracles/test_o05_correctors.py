@@ -158,7 +158,8 @@ def test_final_sweeps_follow_the_enumerated_law() -> None:
     drawn = sample(model, DRAWS, length=3, sampler=sampler, steps=1, generator=torch.Generator().manual_seed(2))
     assert chi_square(counts_of(drawn.tokens, 3), law) > P_VALUE
     assert total_variation(law, clean_part(grid_law(model, Ancestral(), 1, 3), DENSE, 4)) > 0.05
-    assert (torch.as_tensor(drawn.calls) == 4).all()
+    # one a step and a move, but for moves that meet a state which the row has just been in
+    assert set(torch.as_tensor(drawn.calls).tolist()) == {2, 3, 4}
 
 
 def test_sweeps_between_steps_follow_the_enumerated_law() -> None:
@@ -217,7 +218,7 @@ def test_parts_that_do_not_fit() -> None:
 
 def test_sweeps_are_counted_by_row() -> None:
     """A sweep is a move for each position: 2 sweeps after first-hitting cost 2 L more calls, padding left out."""
-    model = build("absorbing", "conditional", toy=TOYS["dense2x4"])
+    model = build("absorbing", "denoiser", toy=TOYS["dense2x4"])  # shown the noise: no state is one seen before
     clamped = torch.tensor([False, True, False, False])
     drawn = sample(
         model,
