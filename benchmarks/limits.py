@@ -27,6 +27,7 @@ from benchmarks.shapes import SHAPES, Shape
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/speed.md"
+OPTIONS = {"compiled": "compiled", "checkpointed": "checkpoint"}
 MARKS = ("<!-- tables: python -m benchmarks.limits --write -->", "<!-- end of tables -->")
 
 
@@ -37,7 +38,7 @@ def records(path: Path, *needed: str) -> list[dict[str, Any]]:
     for record in map(json.loads, filter(None, lines)):
         if record.get("config") not in SHAPES or not all(name in record for name in needed):
             continue
-        kind = (record["config"], record.get("contender"), record.get("dtype"), record.get("compiled"))
+        kind = tuple(record.get(name) for name in ("config", "contender", "dtype", "compiled", "checkpoint"))
         known[(*kind, record.get("steps"), record.get("gpu"))] = record
     return sorted(known.values(), key=lambda record: (record["config"][:1] == "G", record["config"]))
 
@@ -124,8 +125,9 @@ def sampling_table(found: Sequence[dict[str, Any]], machine: Device) -> list[str
 
 def _contender(record: dict[str, Any]) -> str:
     """Who, in what type, compiled or not, and where that is a GPU."""
-    words = [record.get("contender", "discdiff"), record.get("dtype"), "compiled" if record.get("compiled") else None]
-    return ", ".join(str(word) for word in (*words, record.get("gpu")) if word)
+    options = [word for word, name in OPTIONS.items() if record.get(name)]
+    words = (record.get("contender", "discdiff"), record.get("dtype"), *options, record.get("gpu"))
+    return ", ".join(str(word) for word in words if word)
 
 
 def _missing(measured: set[str], columns: int) -> list[str]:
