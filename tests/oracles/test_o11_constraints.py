@@ -53,7 +53,9 @@ def test_clamped_sampler_is_exact(name: str) -> None:
     )
     assert chi_square(counts_of(drawn.tokens, 3), law) > P_VALUE
     assert drawn.calls is not None
-    assert (drawn.calls > 2 if SAMPLERS[name].corrects else drawn.calls == 2).all()
+    # a corrector's move that meets a state which the row has just been in costs no call
+    assert (drawn.calls >= 2 if SAMPLERS[name].corrects else drawn.calls == 2).all()
+    assert bool((drawn.calls > 2).any()) == SAMPLERS[name].corrects
 
 
 def clamped_errors(process: str, steps: list[int], *, told: bool) -> list[float]:
