@@ -70,6 +70,9 @@ def measure_profile(
     sizes = torch.zeros(0, dtype=torch.int64) if lengths is None else lengths.cpu()
     rows = (sizes > 1).nonzero()[:, 0]  # one position alone loses nothing
     _check(model, len(rows))
+    # Mixed before they are sorted: groups are of every so many rows, and classes in turn would keep in step with them.
+    mixed = uniform((len(sizes),), generator=at_step(generator, 0), purpose="groups", dtype=torch.float64)
+    rows = rows[mixed[rows].argsort(stable=True)]
     rows = rows[sizes[rows].argsort(stable=True)]
     batches = rows.split(batch_size)
     stages = {length: _stages(length, every=sequences is None) for length in sizes[rows].unique().tolist()}
