@@ -36,7 +36,7 @@ from discdiff.samplers import (
 from discdiff.samplers.block_table import BlockTable, fewest_blocks
 from discdiff.samplers.profile import LengthGroup
 from discdiff.sampling import sample
-from discdiff.schedules import LogLinear, Schedule
+from discdiff.schedules import Linear, LogLinear, Schedule
 from discdiff.sequences import Sequences
 from tests.cases import SCHEDULES, build
 from tests.forced import laws_by_order, mean_divergence
@@ -371,6 +371,19 @@ def test_cost_of_times(schedule: str, steps: int) -> None:
         other = [t * (factor if i == k else 1) for i, t in enumerate(times)]
         if sorted({*other}, reverse=True) == other and other[-1] > made.t_min:
             assert cost_of_times(toy, made, other) > certificate.nats - 1e-6
+
+
+@pytest.mark.parametrize(("schedule", "steps"), [(LogLinear(t_min=0.2), 4), (Linear(t_min=0.2), 4), (Linear(), 400)])
+def test_no_step_begins_below_t_min(schedule: Schedule, steps: int) -> None:
+    """Where the best times would lie below, `Ancestral` takes those that are found, and they are priced as they are:
+    by enumeration to 1e-6, where they are few."""
+    toy = TOYS["dense2x4"]
+    times, certificate = true_profile(toy).times(schedule, [4], steps=steps)
+    assert Ancestral(grid=times).grid == times
+    assert times[-1] >= schedule.t_min
+    assert certificate.calls == len(times) <= steps
+    if steps == 4:
+        assert cost_of_times(toy, schedule, times) == pytest.approx(certificate.nats, abs=1e-6)
 
 
 def test_ancestral_keeps_the_error() -> None:
