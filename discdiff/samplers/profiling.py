@@ -121,9 +121,9 @@ def block_divergence(
         batch_size: rows at once.
 
     Raises:
-        IncompatibleError: another process.
+        IncompatibleError: another process, or fewer than 8 draws.
     """
-    _check(model, max(count, FEWEST))
+    _check(model, count)
     length, found = sum(blocks), []
     starts = torch.tensor([0, *blocks[:-1]]).cumsum(0).tolist()
     for part in torch.arange(count).split(batch_size):

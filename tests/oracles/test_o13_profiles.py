@@ -451,6 +451,8 @@ def test_refusals() -> None:
         profile.times(LogLinear(), [30], error=1e-6)
     with pytest.raises(IncompatibleError, match="got 7 sequences of two tokens or more under Absorbing, expected 8"):
         measure_profile(CHAIN_MODEL, lengths=torch.tensor([1] * 9 + [2] * 7), generator=keys(16))
+    with pytest.raises(IncompatibleError, match="got 1 sequences of two tokens or more"):  # it has no standard error
+        block_divergence(CHAIN_MODEL, [2, 2], count=1, generator=keys(1))
     blocks = Transformer(5, dim=16, depth=1, heads=2, block_size=2)
     causal = Diffusion(blocks, Absorbing(4), LogLinear(), Conditional())
     with pytest.raises(IncompatibleError, match="got a block-causal network"):
