@@ -193,10 +193,14 @@ def test_labels_reach_the_network() -> None:
 
 @pytest.mark.parametrize(("process", "parameterization", "loss"), PLANS)
 def test_a_row_without_tokens_costs_nothing(process: str, parameterization: str, loss: str) -> None:
-    """And changes no other row's loss."""
+    """And changes no other row's loss, nor any gradient."""
     model, made = small(process, parameterization), LOSSES[loss].make()
     with_empty = Sequences(torch.tensor([[0, 1, 2], [0, 0, 0]]), torch.tensor([3, 0]))
     values = made(model, with_empty, generator=Keys(0, torch.tensor([4, 5])))
     alone = made(model, with_empty[torch.tensor([0])], generator=Keys(0, torch.tensor([4])))
     assert float(values[1].detach()) == 0
     torch.testing.assert_close(values[:1], alone)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    ours, theirs = (torch.autograd.grad(total, learned, allow_unused=True) for total in (values.sum(), alone.sum()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)

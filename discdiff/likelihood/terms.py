@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discdiff.likelihood.noised import noised
 from discdiff.likelihood.scored import Scored
-from discdiff.losses.blockwise import mask_blocks
+from discdiff.losses.blockwise import blocks_of, mask_blocks
 from discdiff.losses.masked import noise_of_fraction
 from discdiff.model import Model
 from discdiff.prediction import Positions, in_pieces, positions_of
@@ -93,8 +93,15 @@ def by_blocks(model: Model, part: Scored, generator: Randomness, samples: int, f
     tokens, real, mask = part.sequences.tokens, ~part.sequences.padding, model.process.mask_id
     assert mask is not None, "the absorbing process has one"
     context = replace(part.context(), clean=tokens)
+    # A shift of its own for each block, as for each row: blocks at fixed distances, such as golden ratios, can fall in
+    # step with the strata, and then err together in all replicates, which their spread does not tell.
+    own = uniform(
+        (len(tokens), blocks_of(model, tokens.shape[1])), generator=at_step(generator, first), purpose="block time",
+        dtype=torch.float64, device=tokens.device,
+    )  # fmt: skip
     values = []
-    for points, draw in _replicates(part, generator, samples, first):
+    for point, draw in _replicates(part, generator, samples, first):
+        points = (point[:, None] + own) % 1.0
         u = uniform(tuple(tokens.shape), generator=draw, purpose="mask", dtype=torch.float64, device=tokens.device)
         masked = mask_blocks(model, part.where, real, points, u)
         xt = torch.where(masked.hidden, mask, tokens)

@@ -60,7 +60,8 @@ def mask_exactly(
     u = uniform(shape, generator=generator, purpose="mask", dtype=torch.float64, device=sequences.device)
     u = u.masked_fill(sequences.padding, 2.0)
     order = u.argsort(dim=-1, stable=True)
-    fraction = u.gather(-1, order.gather(-1, k[:, None] - 1))
+    # An empty row has none, and a NaN there would reach every gradient of a network that is shown the noise.
+    fraction = u.gather(-1, order.gather(-1, k[:, None] - 1)).clamp(max=1)
     mask = model.process.mask_id
     assert mask is not None, "callers ask for a process with a mask"
     xt = torch.where(order.argsort(-1) < k[:, None], mask, sequences.tokens)

@@ -50,7 +50,8 @@ class Blockwise(Loss):
         count = None if known is None else _masked_in_all(points, known, tokens.shape[1], model.block_size)
         u = uniform(tuple(tokens.shape), generator=generator, purpose="mask", dtype=torch.float64, device=device)
         real = ~sequences.padding
-        masked = mask_blocks(model, real, real, onto(points, device), u)
+        spread = spread_points(onto(points, device), blocks_of(model, tokens.shape[1]))
+        masked = mask_blocks(model, real, real, spread, u)
         xt = torch.where(masked.hidden, mask, tokens)
         sigma = noise_of_fraction(masked.fraction, model)
         prediction = model.predict(xt, sigma, replace(context_of(sequences), clean=tokens))
@@ -73,21 +74,30 @@ class Masked:
     fraction: Tensor
 
 
-def masks(points: Tensor, n: Tensor) -> Tensor:
-    """k of each block's n positions, int64 `[B, blocks]`; 1 in an empty block, where nothing is masked.
+def blocks_of(model: Model, length: int) -> int:
+    """How many blocks a row of some length has."""
+    assert model.block_size is not None, "callers ask for a block-causal model"
+    return -(-length // min(model.block_size, length))
 
-    Block b of a row takes the row's point, float64 `[B]`, plus b golden ratios, modulo 1: each is uniform, and those of
-    a row are spread.
+
+def spread_points(points: Tensor, blocks: int) -> Tensor:
+    """Points for the blocks of rows, `[B, blocks]`, from one for each row, float64 `[B]`.
+
+    Block b takes the row's, plus b golden ratios, modulo 1: each is uniform, and those of a row are spread.
     """
-    shift = torch.arange(n.shape[1], dtype=torch.float64, device=n.device) * GOLDEN
-    return 1 + (((points[:, None] + shift) % 1.0) * n).long().clamp(max=(n - 1).clamp(min=0))
+    return (points[:, None] + torch.arange(blocks, dtype=torch.float64, device=points.device) * GOLDEN) % 1.0
+
+
+def masks(points: Tensor, n: Tensor) -> Tensor:
+    """k = 1 + ⌊point · n⌋ of each block's n positions, int64 `[B, blocks]`; 1 in an empty block: nothing is masked."""
+    return 1 + (points * n).long().clamp(max=(n - 1).clamp(min=0))
 
 
 def _masked_in_all(points: Tensor, lengths: Tensor, width: int, size: int) -> int:
     """How many positions a batch of these lengths has masked, all on the host."""
     size = min(size, width)
     n = (lengths[:, None] - torch.arange(0, width, size)).clamp(0, size)
-    return int(masks(points, n).where(n > 0, 0).sum())
+    return int(masks(spread_points(points, n.shape[1]), n).where(n > 0, 0).sum())
 
 
 def mask_blocks(model: Model, scored: Tensor, real: Tensor, points: Tensor, u: Tensor) -> Masked:
@@ -96,13 +106,12 @@ def mask_blocks(model: Model, scored: Tensor, real: Tensor, points: Tensor, u: T
     Args:
         scored: bool `[B, L]`.
         real: bool `[B, L]`, what is no padding.
-        points: float64 `[B]` in [0, 1).
+        points: float64 `[B, blocks]` in [0, 1).
         u: uniform numbers, float64 `[B, L]`.
     """
     assert model.block_size is not None, "callers ask for a block-causal model"
     batch, length = u.shape
-    size = min(model.block_size, length)
-    count = -(-length // size)
+    size, count = min(model.block_size, length), blocks_of(model, length)
 
     def apart(values: Tensor, value: float) -> Tensor:
         return torch.nn.functional.pad(values, (0, count * size - length), value=value).view(batch, count, size)

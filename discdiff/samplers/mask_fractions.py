@@ -32,8 +32,11 @@ def masked_curves(curves: Tensor) -> Tensor:
     return curves @ weights.T
 
 
-def time_table(choosing: Weighted, judging: Weighted) -> tuple[BlockTable, Price]:
-    """The table of the best times, in cells, and the price of some: mean and standard error, nats a sequence."""
+def time_table(choosing: Weighted, judging: Weighted, latest: int) -> tuple[BlockTable, Price]:
+    """The table of the best times, in cells, and the price of some: mean and standard error, nats a sequence.
+
+    Nothing is won in the table by a step that begins after the cell `latest`.
+    """
     curve = sum(share * length / CELLS * masked_curves(half).mean(0) for length, share, half in choosing)
     assert isinstance(curve, Tensor)
     shares = [(share, length / CELLS * masked_curves(half), half.sum(-1)) for length, share, half in judging]
@@ -46,7 +49,9 @@ def time_table(choosing: Weighted, judging: Weighted) -> tuple[BlockTable, Price
         error = math.fsum(share * float(cost.std()) / math.sqrt(len(cost)) for share, cost in found)
         return mean, error
 
-    return BlockTable(curve.cummin(-1).values), price  # no rise by rounding
+    curve = curve.cummin(-1).values  # no rise by rounding
+    curve[latest:] = curve[latest].clone()
+    return BlockTable(curve), price
 
 
 __all__ = ["CELLS", "masked_curves", "time_table"]

@@ -195,10 +195,10 @@ class Profile:
             schedule: the model's.
             lengths: of the rows, or how often each occurs; one grid serves all of them, and the error is their average.
             error: nats a sequence, on average: the estimate and two standard errors are at most this.
-            steps: intervals.
+            steps: intervals; fewer where so many do not fit above the schedule's t_min.
 
         Returns:
-            Times for `Ancestral(grid=…)`, from 1 down, and what they lose.
+            Times for `Ancestral(grid=…)`, from 1 down to t_min at the lowest, and what they lose.
 
         Raises:
             IncompatibleError: not one of error and steps; an error that no grid of at most 512 times reaches.
@@ -209,16 +209,19 @@ class Profile:
         if not occur:
             raise IncompatibleError("Times", got="no lengths", expected="one or more", remedy="Name the rows' lengths.")
         curves = [(length, count / occur.total(), self._of(length)) for length, count in sorted(occur.items())]
+        low, high = (-math.expm1(-sigma) for sigma in schedule.ends())
+        latest = int((1 - low / high) * CELLS)  # the network is not looked at below t_min
         table, price = time_table(
             [(length, share, half[::2]) for length, share, half in curves],
             [(length, share, half[1::2]) for length, share, half in curves],
+            latest,
         )
         mean = math.fsum(length * share for length, share, _ in curves)
 
-        def plan(calls: int) -> tuple[list[int], Certificate]:
-            sizes = table.sizes(calls)
-            nats, spread = price(sizes)
-            return sizes, Certificate(nats, spread, calls, mean)
+        def plan(calls: int) -> tuple[Tensor, Certificate]:
+            starts = torch.tensor([0, *table.sizes(calls)[:-1]]).cumsum(0).clamp(max=latest).unique()
+            nats, spread = price(starts.diff(append=torch.tensor([CELLS])).tolist())
+            return starts, Certificate(nats, spread, len(starts), mean)
 
         if error is None:
             assert steps is not None
@@ -226,19 +229,17 @@ class Profile:
                 raise IncompatibleError(
                     "steps", got=steps, expected=f"at most {CELLS}", remedy='Use grid="mask_fraction".'
                 )
-            sizes, certificate = plan(steps)
+            starts, certificate = plan(steps)
         else:
-            sizes, certificate = _first(plan, table.fewest(error), CELLS, lambda made: made[1].upper <= error)
+            starts, certificate = _first(plan, table.fewest(error), CELLS, lambda made: made[1].upper <= error)
             if certificate.upper > error:
                 raise IncompatibleError(
                     "error on a time grid",
                     got=f"{error:g} nats",
-                    expected=f"at least {certificate.upper:.2g}, what {CELLS} steps lose",
+                    expected=f"at least {certificate.upper:.2g}, what {certificate.calls:g} steps lose",
                     remedy="AnyOrder reaches any error, in at most one call a position.",
                 )
-        low, high = (-math.expm1(-sigma) for sigma in schedule.ends())
-        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0).double()
-        masked = ((1 - starts / CELLS) * high).clamp(min=low)
+        masked = ((1 - starts.double() / CELLS) * high).clamp(min=low)
         times = schedule.time(-torch.log1p(-masked)).clamp(min=schedule.t_min)
         times[0] = 1.0
         return times.tolist(), certificate

@@ -70,6 +70,9 @@ def measure_profile(
     sizes = torch.zeros(0, dtype=torch.int64) if lengths is None else lengths.cpu()
     rows = (sizes > 1).nonzero()[:, 0]  # one position alone loses nothing
     _check(model, len(rows))
+    # Mixed before they are sorted: groups are of every so many rows, and classes in turn would keep in step with them.
+    mixed = uniform((len(sizes),), generator=at_step(generator, 0), purpose="groups", dtype=torch.float64)
+    rows = rows[mixed[rows].argsort(stable=True)]
     rows = rows[sizes[rows].argsort(stable=True)]
     batches = rows.split(batch_size)
     stages = {length: _stages(length, every=sequences is None) for length in sizes[rows].unique().tolist()}
@@ -118,9 +121,9 @@ def block_divergence(
         batch_size: rows at once.
 
     Raises:
-        IncompatibleError: another process.
+        IncompatibleError: another process, or fewer than 8 draws.
     """
-    _check(model, max(count, FEWEST))
+    _check(model, count)
     length, found = sum(blocks), []
     starts = torch.tensor([0, *blocks[:-1]]).cumsum(0).tolist()
     for part in torch.arange(count).split(batch_size):

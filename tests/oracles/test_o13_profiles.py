@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from discdiff.errors import CheckpointError, IncompatibleError
 from discdiff.model import Diffusion
+from discdiff.networks.base import Context, Network
 from discdiff.networks.exact import Exact
 from discdiff.networks.markov import MarkovChain, sparse_chain
 from discdiff.networks.transformer import Transformer
-from discdiff.parameterizations import Conditional
-from discdiff.processes import Absorbing
+from discdiff.parameterizations import Conditional, Parameterization
+from discdiff.processes import Absorbing, Process
 from discdiff.randomness import Keys
 from discdiff.samplers import (
     Ancestral,
@@ -34,14 +36,14 @@ from discdiff.samplers import (
 from discdiff.samplers.block_table import BlockTable, fewest_blocks
 from discdiff.samplers.profile import LengthGroup
 from discdiff.sampling import sample
-from discdiff.schedules import LogLinear, Schedule
+from discdiff.schedules import Linear, LogLinear, Schedule
 from discdiff.sequences import Sequences
 from tests.cases import SCHEDULES, build
 from tests.forced import laws_by_order, mean_divergence
 from tests.laws import divergence, grid_law, prior_law
 from tests.oracles.test_o13_block_schedules import REPEATED_BIT, curve_of, entropy, joint_entropy
-from tests.toy_networks import Tabulated, Wrong
-from tests.toys import TOYS, Array, Toy, dense
+from tests.toy_networks import Tabulated, ToyNetwork, Wrong
+from tests.toys import TOYS, Array, Toy, dense, repeat
 
 SIX = dense(2, 6, seed=3)
 LIMIT = 4.7  # standard errors of 32 groups: Student's t with 31 degrees of freedom, p = 5e-5 two-sided
@@ -214,6 +216,38 @@ def test_pairs_need_no_consistency(sizes: list[int]) -> None:
     assert abs(found.nats - truth) < LIMIT * found.standard_error
 
 
+class ByLabel(ToyNetwork):
+    """A network for each class."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks, self.num_states = list(networks), networks[0].num_states
+
+    def configure(self, process: Process, parameterization: Parameterization) -> None:
+        for network in self.networks:
+            network.configure(process, parameterization)
+        self.num_outputs = parameterization.num_outputs(process)
+
+    def hidden(self, tokens: Tensor, sigma: Tensor | None, context: Context) -> Tensor:
+        assert context.labels is not None
+        answers = torch.stack([network.hidden(tokens, sigma, Context()) for network in self.networks])
+        return answers[context.labels, torch.arange(len(tokens))]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_classes_in_turn_are_in_both_halves(classes: int, order: int) -> None:
+    """Every other sequence of a class whose positions are all equal, the rest independent: all at once loses half of
+    5 ln 2, to 4 standard errors that are not zero, and whichever class comes first."""
+    joints = [repeat(2, 6).joint, np.full((2,) * 6, 2.0**-6)][::order] * (classes // 2)
+    network = ByLabel([Exact(torch.from_numpy(joint), 3) for joint in joints])
+    model, labels = Diffusion(network, Absorbing(2), LogLinear(), Conditional()), torch.arange(256) % classes
+    profile = measure_profile(model, lengths=torch.full((256,), 6), labels=labels, generator=keys(256))
+    found = profile.blocks(6, steps=1).certificate
+    assert 0.1 < found.standard_error < 0.4
+    assert abs(found.nats - 2.5 * math.log(2)) < 4 * found.standard_error
+
+
 # ---- lengths --------------------------------------------------------------------------------------------------------
 CHAIN = sparse_chain(4, 5, successors=2)
 CHAIN_MODEL = Diffusion(CHAIN, Absorbing(4), LogLinear(), Conditional())
@@ -339,6 +373,19 @@ def test_cost_of_times(schedule: str, steps: int) -> None:
             assert cost_of_times(toy, made, other) > certificate.nats - 1e-6
 
 
+@pytest.mark.parametrize(("schedule", "steps"), [(LogLinear(t_min=0.2), 4), (Linear(t_min=0.2), 4), (Linear(), 400)])
+def test_no_step_begins_below_t_min(schedule: Schedule, steps: int) -> None:
+    """Where the best times would lie below, `Ancestral` takes those that are found, and they are priced as they are:
+    by enumeration to 1e-6, where they are few."""
+    toy = TOYS["dense2x4"]
+    times, certificate = true_profile(toy).times(schedule, [4], steps=steps)
+    assert Ancestral(grid=times).grid == times
+    assert times[-1] >= schedule.t_min
+    assert certificate.calls == len(times) <= steps
+    if steps == 4:
+        assert cost_of_times(toy, schedule, times) == pytest.approx(certificate.nats, abs=1e-6)
+
+
 def test_ancestral_keeps_the_error() -> None:
     """The enumerated law of `Ancestral` on the times that an error chooses."""
     toy = TOYS["dense2x4"]
@@ -404,6 +451,8 @@ def test_refusals() -> None:
         profile.times(LogLinear(), [30], error=1e-6)
     with pytest.raises(IncompatibleError, match="got 7 sequences of two tokens or more under Absorbing, expected 8"):
         measure_profile(CHAIN_MODEL, lengths=torch.tensor([1] * 9 + [2] * 7), generator=keys(16))
+    with pytest.raises(IncompatibleError, match="got 1 sequences of two tokens or more"):  # it has no standard error
+        block_divergence(CHAIN_MODEL, [2, 2], count=1, generator=keys(1))
     blocks = Transformer(5, dim=16, depth=1, heads=2, block_size=2)
     causal = Diffusion(blocks, Absorbing(4), LogLinear(), Conditional())
     with pytest.raises(IncompatibleError, match="got a block-causal network"):
