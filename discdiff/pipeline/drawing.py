@@ -82,7 +82,7 @@ class Drawing:
         batches = order.split(max(1, size))
         found, calls = [""] * n, [0] * n
         certificates: list[Certificate | None] = [None] * n
-        claims = _claims(method, constraint)
+        claims, notes = _claims(method, constraint), _notes(method, classes)
         with show_progress(f"sampling {n}", enabled=progress) as report:
             for k, rows in enumerate(batches):
                 watched = _Watched(_reporter(report, k, len(batches)))
@@ -103,7 +103,7 @@ class Drawing:
                     generator=Keys(seed, rows.to(self.device)),
                     on_step=watched,
                 )
-                made = [None] * len(rows) if not claims else watched.certificates(method.planned, len(rows))
+                made = [None] * len(rows) if not claims else watched.certificates(method.planned, len(rows), notes)
                 spent = [0] * len(rows) if drawn.calls is None else drawn.calls.tolist()
                 for i, row in enumerate(rows.tolist()):
                     calls[row], certificates[row] = spent[i], made[i]
@@ -208,6 +208,12 @@ def _claims(method: Method, constraint: Constraint) -> bool:
     return not changes
 
 
+def _notes(method: Method, classes: Tensor | None) -> list[str]:
+    """What differs from what was profiled, and is not refused."""
+    notes = ["profiled over the classes together"] if classes is not None else []
+    return [*notes, *(["profiled in float32"] if method.precision not in (None, "float32") else [])]
+
+
 class _Watched:
     """Passes steps on, and remembers which positions were given."""
 
@@ -219,11 +225,11 @@ class _Watched:
         self.state = state
         self.report(step, total, state)
 
-    def certificates(self, plan: Planned, rows: int) -> list[Certificate | None]:
-        """What each row's schedule loses."""
+    def certificates(self, plan: Planned, rows: int, notes: list[str]) -> list[Certificate | None]:
+        """What each row's schedule loses, and what differs from what was profiled."""
         if self.state is None:  # all was given
             return [None] * rows
-        return plan.certificates(self.state)
+        return [each and each.but(*notes) for each in plan.certificates(self.state)]
 
 
 def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:

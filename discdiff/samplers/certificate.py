@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class Certificate:
         standard_error: of `nats`, over the sequences that were measured.
         calls: network calls of a row, on average.
         positions: calls that one position a call would take, on average.
-        claim: what `nats` is: "KL" for free sequences, "estimate" where positions are given.
+        claim: what `nats` is: "KL" of what was profiled, or an "estimate" where something differs from that.
+        notes: what differs.
+        judges: groups of sequences that `standard_error` is of; 0 for many.
     """
 
     nats: float
@@ -24,11 +26,18 @@ class Certificate:
     calls: float
     positions: float
     claim: str = "KL"
+    notes: tuple[str, ...] = ()
+    judges: int = 0
 
     @property
     def upper(self) -> float:
-        """`nats` and two standard errors."""
-        return self.nats + 2 * self.standard_error
+        """`nats` and two standard errors; more where few groups say how large one is, by Student's law."""
+        return self.nats + _quantile(self.judges - 1) * self.standard_error
+
+    def but(self, *notes: str) -> Certificate:
+        """The same as an estimate, since what it is of differs from what was profiled; itself where nothing does."""
+        more = tuple(note for note in notes if note not in self.notes)
+        return replace(self, claim="estimate", notes=self.notes + more) if more else self
 
     @classmethod
     def mean(cls, each: Sequence[Certificate]) -> Certificate:
@@ -38,18 +47,31 @@ class Certificate:
             for name in ("nats", "standard_error", "calls", "positions")
         )
         claim = next((one.claim for one in each if one.claim != "KL"), "KL")
-        return cls(nats, errors, calls, positions, claim)
+        notes = tuple(dict.fromkeys(note for one in each for note in one.notes))
+        return cls(nats, errors, calls, positions, claim, notes, min(one.judges for one in each))
 
     def to_json(self) -> dict[str, float | str]:
         """JSON values."""
-        return {"claim": self.claim, "nats": self.nats, "standard_error": self.standard_error, "calls": self.calls}
+        notes: dict[str, float | str] = {"notes": "; ".join(self.notes)} if self.notes else {}
+        figures = {"nats": self.nats, "standard_error": self.standard_error, "calls": self.calls}
+        return {"claim": self.claim, **figures, **notes}
 
     def __str__(self) -> str:
         error, nats = _round_up(self.standard_error), max(self.nats, 0.0)
         figure = "0 (exact)" if nats == error == 0 else f"{nats:.{_digits(error)}f} ± {error:.{_digits(error)}f}"
         lead = "KL ≤" if self.claim == "KL" else "KL about"
-        note = "" if self.claim == "KL" else "; given positions count as if revealed at random"
-        return f"{lead} {figure} nats a sequence ({self.calls:.4g} calls instead of {self.positions:.4g}{note})"
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"{lead} {figure} nats a sequence ({self.calls:.4g} calls instead of {self.positions:.4g}{notes})"
+
+
+def _quantile(degrees: int) -> float:
+    """What Student's t exceeds as seldom as a normal number exceeds 2: Abramowitz and Stegun 1964, equation 26.7.5."""
+    if degrees < 1:
+        return 2.0
+    z, n = 2.0, float(degrees)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / n + second / n**2 + third / n**3
 
 
 def _round_up(error: float) -> float:

@@ -20,6 +20,9 @@ from discdiff.schedules import Schedule
 Made = TypeVar("Made")
 
 
+GIVEN = "given positions count as if revealed at random"
+
+
 @dataclass(frozen=True)
 class LengthGroup:
     """The curves of sequences of similar lengths.
@@ -119,7 +122,8 @@ class Profile:
             length: positions of the row; L − n of them are given, as if revealed at random. By default n.
         """
         total = sum(sizes) if length is None else length
-        return _certificate(self._of(total)[:, total - sum(sizes) :], sizes, given=total > sum(sizes))
+        found = _certificate(self._of(total)[:, total - sum(sizes) :], sizes)
+        return found.but(*[GIVEN] * (total > sum(sizes)), *self._notes)
 
     def blocks(
         self, length: int, *, error: float | None = None, steps: int | None = None, hidden: int | None = None
@@ -163,19 +167,24 @@ class Profile:
     def _plan(self, length: int, count: int, error: float | None, steps: int | None) -> Plan:
         given = count < length
         if count <= 1:
-            return Plan((1,) * count, Certificate(0.0, 0.0, count, count, "estimate" if given else "KL"))
+            return Plan((1,) * count, Certificate(0.0, 0.0, count, count).but(*[GIVEN] * given))
         curves = self._of(length)[:, length - count :]
         table, judges = BlockTable(curves[::2].mean(0).cummin(-1).values), curves[1::2]  # no rise by rounding
 
         def plan(calls: int) -> Plan:
             sizes = tuple(table.sizes(calls))
-            return Plan(sizes, _certificate(judges, sizes, given=given))
+            return Plan(sizes, _certificate(judges, sizes).but(*[GIVEN] * given, *self._notes))
 
         if error is None:
             assert steps is not None
             return plan(min(steps, count))
         fewest = table.fewest(error)
         return _first(plan, fewest, count, lambda made: made.certificate.upper <= error)
+
+    @property
+    def _notes(self) -> list[str]:
+        """What sets it apart from the model's own law: data need not be where the model goes."""
+        return [] if self.source == "draws" else ["measured on data"]
 
     # ---- times -------------------------------------------------------------------------------------------------------
     def times(
@@ -221,7 +230,8 @@ class Profile:
         def plan(calls: int) -> tuple[Tensor, Certificate]:
             starts = torch.tensor([0, *table.sizes(calls)[:-1]]).cumsum(0).clamp(max=latest).unique()
             nats, spread = price(starts.diff(append=torch.tensor([CELLS])).tolist())
-            return starts, Certificate(nats, spread, len(starts), mean)
+            judges = min(len(half) // 2 for _, _, half in curves)
+            return starts, Certificate(nats, spread, len(starts), mean, judges=judges).but(*self._notes)
 
         if error is None:
             assert steps is not None
@@ -282,13 +292,12 @@ class Profile:
         return found
 
 
-def _certificate(curves: Tensor, sizes: Sequence[int], *, given: bool) -> Certificate:
+def _certificate(curves: Tensor, sizes: Sequence[int]) -> Certificate:
     """The cost of blocks by each group's curve `[G, n]`: mean and standard error."""
     starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
     costs = (curves[:, starts.repeat_interleave(torch.tensor(sizes))] - curves).sum(-1)
-    claim = "estimate" if given else "KL"
     spread = float(costs.std()) / math.sqrt(len(costs))
-    return Certificate(float(costs.mean()), spread, len(sizes), sum(sizes), claim)
+    return Certificate(float(costs.mean()), spread, len(sizes), sum(sizes), judges=len(costs))
 
 
 def _first(make: Callable[[int], Made], low: int, high: int, enough: Callable[[Made], bool]) -> Made:

@@ -25,7 +25,8 @@ EVERY = 129
 _DENSE, _MIDDLE = 16, 64
 _ROOM = 1 << 25  # log probabilities held at once
 FEWEST = 8
-"""Sequences that a group of lengths takes."""
+"""Sequences that a profile takes."""
+_IN_A_GROUP = 32  # sequences that a group of lengths takes, if there are so many: fewer say little of their own spread
 _GROUPS = 32
 
 OnBatch = Callable[[int, int], None]
@@ -235,11 +236,11 @@ def _stages(length: int, *, every: bool) -> list[int]:
 def _by_length(curves: dict[int, Tensor], stages: dict[int, list[int]], most: int) -> tuple[LengthGroup, ...]:
     """Curves `[n, K]` of each length, shortest first, averaged in groups of similar lengths."""
     left = sum(map(len, curves.values()))
-    enough = max(FEWEST, left / most)
+    enough = max(_IN_A_GROUP, left / most)
     parts: list[list[int]] = [[]]
     here = 0
     for length, each in curves.items():
-        if here >= enough and left >= FEWEST:
+        if here >= enough and left >= _IN_A_GROUP:
             parts.append([])
             here = 0
         parts[-1].append(length)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
@@ -459,3 +460,23 @@ def test_refusals() -> None:
         measure_profile(causal, lengths=torch.full((9,), 4), generator=keys(9))
     with pytest.raises(IncompatibleError, match="under Uniform"):
         measure_profile(build("uniform", "denoiser"), lengths=torch.full((9,), 3), generator=keys(9))
+
+
+@pytest.mark.parametrize(("judges", "expected"), [(4, 3.307), (8, 2.429), (16, 2.183), (1000, 2.003)])
+def test_few_judges_ask_for_more_errors(judges: int, expected: float) -> None:
+    """What Student's t exceeds as seldom as a normal number exceeds 2: to a percent of scipy's quantile."""
+    exact = scipy.stats.t.isf(scipy.stats.norm.sf(2), judges - 1)
+    assert exact == pytest.approx(expected, abs=2e-3)
+    assert Certificate(1.0, 1.0, 3, 9, judges=judges).upper - 1 == pytest.approx(exact, rel=0.01)
+    assert Certificate(1.0, 1.0, 3, 9).upper == 3.0
+
+
+def test_what_differs_is_said() -> None:
+    plain = Certificate(0.1, 0.01, 4, 10, judges=9)
+    assert plain.but() is plain
+    noted = plain.but("measured on data").but("measured on data", "profiled in float32")
+    assert noted.claim == "estimate"
+    assert str(noted).endswith("(4 calls instead of 10; measured on data; profiled in float32)")
+    assert noted.to_json()["notes"] == "measured on data; profiled in float32"
+    assert Certificate.mean([plain, noted]).notes == noted.notes
+    assert Certificate.mean([plain, noted]).judges == 9
