@@ -14,6 +14,7 @@ from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
+from discdiff.networks.evaluation import check_compiler
 from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
@@ -158,6 +159,8 @@ def fit(
 
     place = choose_device(device)
     lightning_name = lightning_precision(precision, place)
+    if compile:
+        check_compiler(place, "compile")
     path = None if folder is None else Path(folder)
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None

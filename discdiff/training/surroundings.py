@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import shutil
 import signal
 import sys
 import threading
@@ -125,8 +124,6 @@ def around(
             network.checkpoint_gradients(True)
             stack.callback(network.checkpoint_gradients, False)
         if compile_network:
-            if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-                raise ConfigError("compile: no C++ compiler found (g++ or clang++); install one or use compile=False")
             kernels.look(device)
             # An attribute of the instance hides the method; taken away afterwards, so nothing compiled is ever saved.
             network.hidden = torch.compile(network.hidden, dynamic=True)  # type: ignore[method-assign]
