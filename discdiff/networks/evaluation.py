@@ -19,7 +19,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
 
 Positions = tuple[Tensor, Tensor]
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
 
 
 @dataclass

@@ -168,7 +168,7 @@ def test_memory_changes_no_token(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_unknown_precision_is_refused() -> None:
     assert precision_of(None) is precision_of("float32") is None
-    assert precision_of("bfloat16") == torch.bfloat16
+    assert precision_of("bfloat16") == precision_of("bf16") == torch.bfloat16
     with pytest.raises(IncompatibleError, match="'float32', 'bfloat16'"):
         precision_of("half")
 
