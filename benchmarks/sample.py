@@ -286,6 +286,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=positive)
     arguments = parser.parse_args()
+    if arguments.textbook_steps > arguments.steps:
+        parser.error(f"--textbook-steps {arguments.textbook_steps}: expected no more than --steps {arguments.steps}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(json.dumps(measure(arguments), indent=1), flush=True)

@@ -18,6 +18,7 @@ MISTAKES = {
     "sample --draws 0": "--draws: got '0'",
     "sample --steps 0": "--steps: got '0'",
     "sample --textbook-steps 0": "--textbook-steps: got '0'",
+    "sample --steps 4 --textbook-steps 5": "--textbook-steps 5: expected no more than --steps 4",
     "latency /nosuch": "/nosuch: no run folder",
     "latency RUN --turns 0": "--turns: got '0'",
     "loader --data nosuch.csv": "nosuch.csv: no such file",
