@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 import discdiff as dd
+from benchmarks.arguments import check_heads, positive
 from benchmarks.automata import spread
 from benchmarks.real_data import hardware
 from benchmarks.train import now
@@ -179,19 +180,22 @@ def results(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
+    parser.add_argument("--lengths", type=positive, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     parser.add_argument("--whole", type=int, default=1024, help="longest run that is made without the cache too")
-    parser.add_argument("--block", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=8, help="calls a block")
-    parser.add_argument("--vocab", type=int, default=64)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--depth", type=int, default=6)
-    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("--block", type=positive, default=64)
+    parser.add_argument("--steps", type=positive, default=8, help="calls a block")
+    parser.add_argument("--vocab", type=positive, default=64)
+    parser.add_argument("--dim", type=positive, default=256)
+    parser.add_argument("--depth", type=positive, default=6)
+    parser.add_argument("--heads", type=positive, default=8)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--turns", type=positive, default=5)
+    parser.add_argument("--threads", type=positive, default=1)
     arguments = parser.parse_args()
+    check_heads(parser, arguments.dim, arguments.heads)
+    if min(arguments.lengths) < FIRST:
+        parser.error(f"--lengths {min(arguments.lengths)}: expected {FIRST} or more, the shortest prefix that is timed")
     torch.set_num_threads(arguments.threads)
     results(arguments)
 

@@ -21,6 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import positive, run_folder
 from benchmarks.real_data import hardware
 
 PARTS = """
@@ -82,9 +83,9 @@ def middle(turns: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--count", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("run", type=run_folder)
+    parser.add_argument("--count", type=positive, default=16)
+    parser.add_argument("--turns", type=positive, default=5)
     arguments = parser.parse_args()
     wholes, pieces = [], []
     for turn in range(arguments.turns + 1):  # the first one reads files into the system's memory

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 import discdiff as dd
+from benchmarks.arguments import check_data, file, positive
 from benchmarks.automata import spread
 from benchmarks.real_data import hardware
 from benchmarks.shapes import SHAPES, Shape
@@ -97,15 +98,16 @@ def main() -> None:
         "--dtype", choices=["float32", "bfloat16"], help="of the step's products; the shape's by default"
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2, help="training steps in a turn")
+    parser.add_argument("--turns", type=positive, default=5)
+    parser.add_argument("--steps", type=positive, default=2, help="training steps in a turn")
     parser.add_argument(
-        "--sequences", type=int, default=20_000, help="rows of one length; molecules are 20,000 or the file's"
+        "--sequences", type=positive, default=20_000, help="rows of one length; molecules are 20,000 or the file's"
     )
-    parser.add_argument("--data", type=Path, help="SMILES for S3; random tokens of such lengths by default")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--data", type=file, help="SMILES for S3; random tokens of such lengths by default")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
+    check_data(parser, arguments)
     torch.set_num_threads(arguments.threads)
     shape = SHAPES[arguments.config]
     if arguments.data is not None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.arguments import check_heads, positive, share
 from benchmarks.costs import GROUPS, Operation, Work, calls, parameters, sampling, training
 from benchmarks.devices import DEVICES, Device, here
 from benchmarks.footprint import memory
@@ -120,11 +121,11 @@ def quantity(value: float) -> str:
 def add_work_options(parser: argparse.ArgumentParser) -> None:
     """How the work is done: one flag for each assumption of `Work`."""
     parser.add_argument("--timed", action="store_true", help="noise conditions the network (adaLN)")
-    parser.add_argument("--masked", type=float, default=0.5, help="share of positions that meet the head")
+    parser.add_argument("--masked", type=share, default=0.5, help="share of positions that meet the head")
     parser.add_argument("--padded", action="store_true", help="evaluate padding, too")
     parser.add_argument("--eager", action="store_true", help="one kernel for each element-wise operation")
     parser.add_argument("--scores", action="store_true", help="attention that keeps its scores")
-    parser.add_argument("--checkpoint", type=float, default=0.0, help="share of blocks computed again in the backward")
+    parser.add_argument("--checkpoint", type=share, default=0.0, help="share of blocks computed again in the backward")
     parser.add_argument("--head-dtype", choices=("float32", "tf32", "bfloat16"), help="operands of the head")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--no-clip", action="store_true")
@@ -153,14 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help=f"of {', '.join(SHAPES)}; all by default")
-    for name, kind in (("dim", int), ("depth", int), ("heads", int), ("length", int), ("batch", int), ("vocab", int)):
-        parser.add_argument(f"--{name}", type=kind, help="of a shape of your own; give all six")
+    for name in ("dim", "depth", "heads", "length", "batch", "vocab"):
+        parser.add_argument(f"--{name}", type=positive, help="of a shape of your own; give all six")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of a shape of your own")
     parser.add_argument("--kernel", type=int, help="of the local mixing, instead of the config's")
     parser.add_argument("--device", action="append", choices=(*DEVICES, "here"), help="H200 for G*, else here")
     parser.add_argument("--what", choices=("train", "sample", "both"), default="both")
-    parser.add_argument("--steps", type=int, default=64, help="of sampling")
-    parser.add_argument("--threads", type=int, help="of torch, for `here`")
+    parser.add_argument("--steps", type=positive, default=64, help="of sampling")
+    parser.add_argument("--threads", type=positive, help="of torch, for `here`")
     parser.add_argument("--table", action="store_true", help="Markdown instead of JSON")
     add_work_options(parser)
     options = parser.parse_args(arguments)
@@ -171,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(value is not None for value in own.values()):
         if missing := [f"--{name}" for name, value in own.items() if value is None]:
             parser.error(f"a shape of your own needs {', '.join(missing)} too")
+        check_heads(parser, options.dim, options.heads)
         shapes.append(Shape("own", dtype=options.dtype, **own))
     shapes = shapes or list(SHAPES.values())
     if options.kernel is not None:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 import discdiff as dd
+from benchmarks.arguments import positive
 from benchmarks.real_data import hardware
 from discdiff.networks import Context, Network
 from discdiff.parameterizations import Parameterization
@@ -275,16 +276,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=CONFIGS, default="S1")
-    parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--textbook-steps", type=int, default=2, help="textbook steps timed in a turn")
-    parser.add_argument("--draws", type=int, default=40_960, help="of each loop, to compare their laws")
+    parser.add_argument("--steps", type=positive, default=64)
+    parser.add_argument("--turns", type=positive, default=5)
+    parser.add_argument("--textbook-steps", type=positive, default=2, help="textbook steps timed in a turn")
+    parser.add_argument("--draws", type=positive, default=40_960, help="of each loop, to compare their laws")
     parser.add_argument("--race", choices=("float32", "float64"), default="float32", help="of the textbook's draws")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of our body; the textbook's is float32")
     parser.add_argument("--compile", action="store_true", help="our body through torch's compiler")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=positive)
     arguments = parser.parse_args()
+    if arguments.textbook_steps > arguments.steps:
+        parser.error(f"--textbook-steps {arguments.textbook_steps}: expected no more than --steps {arguments.steps}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(json.dumps(measure(arguments), indent=1), flush=True)

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 import discdiff as dd
+from benchmarks.arguments import check_data, file, positive
 from benchmarks.automata import spread
 from benchmarks.memory import peak_above, resident
 from benchmarks.real_data import hardware
@@ -343,16 +344,17 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile our network")
     parser.add_argument("--checkpoint", action="store_true", help="gradient checkpointing in our network")
     parser.add_argument("--dropout", type=float, default=0.1, help="of the textbook network, 0.1 as published")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--turns", type=positive, default=7)
+    parser.add_argument("--steps", type=positive, default=2, help="steps in a turn")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--data", type=Path, help="SMILES for S3; random tokens of such lengths by default")
+    parser.add_argument("--data", type=file, help="SMILES for S3; random tokens of such lengths by default")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave the peak of memory out")
-    parser.add_argument("--batch", type=int, help="rows, instead of the shape's")
+    parser.add_argument("--batch", type=positive, help="rows, instead of the shape's")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    check_data(parser, arguments)
     torch.set_num_threads(arguments.threads)
     shape = SHAPES[arguments.config]
     arguments.dtype = arguments.dtype or shape.dtype

@@ -65,8 +65,8 @@ def sample(
             given the constraint, which is p0(· | accepted) for an exact sampler.
         reward: steer by a function of clean sequences, with particles: the law tends to p0(x) e^(λ r(x)), normalised.
         labels: int64 `[B]` class labels for a label-conditioned model; -1 is the null label.
-        precision: "bfloat16" runs the network's layers before the head so: quicker on recent CPUs and GPUs, from a law
-            of slightly rounded weights. None or "float32": as the weights are.
+        precision: "bfloat16", or "bf16", runs the network's layers before the head so: quicker on recent CPUs and GPUs,
+            from a law of slightly rounded weights. None or "float32": as the weights are.
         compiled: run these layers through torch's compiler: some 10 % quicker, after a minute of compiling.
         generator: a `torch.Generator`, or `Keys` with B row ids: then row i is the same in any batch.
         on_step: called after each step with (step from 1, number of steps, state).

@@ -121,7 +121,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, count: int = 16, *, 
         "Not with argmax and remasking",
     )
     add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
-    add("--precision", choices=("float32", "bfloat16"), help="of the network's layers; bfloat16 is quicker, and rounds")
+    add(
+        "--precision",
+        choices=("float32", "bfloat16", "bf16"),
+        metavar="{float32,bfloat16}",
+        help="of the network's layers; bfloat16 (or bf16) is quicker, and rounds",
+    )
     add("--compile", action="store_true", help="run the network through torch's compiler, for many samples")
 
 

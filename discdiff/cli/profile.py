@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from discdiff.pipeline import Pipeline
     from discdiff.samplers import Plan, Profile
 
+PICTURES = (".png", ".svg", ".pdf")
 ERRORS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -65,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
     output.check_output(arguments.picture)
+    if arguments.picture is not None and arguments.picture.suffix.lower() not in PICTURES:
+        raise DiscdiffError(f"--picture {arguments.picture}: expected a name that ends in {', '.join(PICTURES)}")
     pipeline = options.load(arguments)
+    before = pipeline.profile
     length = _length(pipeline, arguments.length)
     strings = None if arguments.file is None else options.read(pipeline, arguments.file, arguments)
     profile = pipeline.measure_profile(
@@ -79,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     from discdiff.run_folder import PROFILE_FILE, save_profile
 
     save_profile(profile, arguments.run_folder)
+    if before is not None and before.sequences > profile.sequences:
+        print(f"replaces a profile of {before.sequences} sequences", file=sys.stderr)
     shown = profile.blocks(length, error=0.1 if arguments.error is None else arguments.error)
     found = report(profile, length, sorted({*ERRORS, *([] if arguments.error is None else [arguments.error])}))
     if arguments.check is not None:

@@ -106,7 +106,7 @@ class Training:
     weight_decay: float = 0.01
     gradient_clip: float | None = 1.0
     ema_decay: float | None = 0.999
-    precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "bfloat16", "float64"] = "auto"
     compile: bool = False
     gradient_checkpointing: bool = False
     device: str = "auto"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +19,7 @@ from discdiff.errors import IncompatibleError
 from discdiff.networks.base import Context, Network
 
 Positions = tuple[Tensor, Tensor]
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -237,17 +240,36 @@ class Readings:
         return rows, torch.arange(length, device=rows.device).repeat(batch)
 
 
-def check_compiler(device: torch.device) -> None:
-    """Refuse to compile where torch's compiler lacks a C++ compiler.
+def check_compiler(device: torch.device, option: str = "compiled") -> None:
+    """Refuse to compile where torch's compiler lacks a C++ compiler: that of CXX, or the platform's usual one.
+
+    Args:
+        device: where the network is.
+        option: by which it was asked for.
 
     Raises:
-        IncompatibleError: none is found.
+        IncompatibleError: it is not there, or does not run.
     """
-    if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+    if device.type != "cpu":
+        return
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")  # torch looks for no other
+    name = os.environ.get("CXX", usual)
+    if not _runs(name):
         raise IncompatibleError(
-            "compiled", got="no C++ compiler", expected="g++ or clang++, which torch.compile needs on a CPU",
-            remedy="Install one (Debian: apt install g++), or leave it out.",
-        )  # fmt: skip
+            option,
+            got=f"CXX={name}, which does not run" if "CXX" in os.environ else f"no {name}",
+            expected="a C++ compiler, which torch.compile needs on a CPU",
+            remedy=f"Install {usual} or name another compiler in the environment variable CXX, or leave {option} out.",
+        )
+
+
+def _runs(name: str) -> bool:
+    if sys.platform == "win32":
+        return shutil.which(name) is not None
+    try:
+        return subprocess.run([name, "--version"], check=False, capture_output=True).returncode == 0  # noqa: S603 - as torch does
+    except OSError:
+        return False
 
 
 def precision_of(name: str | None) -> torch.dtype | None:

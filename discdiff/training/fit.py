@@ -14,6 +14,7 @@ from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
+from discdiff.networks.evaluation import check_compiler
 from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
@@ -99,7 +100,8 @@ def fit(
         betas, weight_decay: AdamW's betas; the decay acts on matrices only.
         gradient_clip: largest norm of the gradient, or None.
         ema_decay: decay of the weights' moving average, warmed up; None trains without.
-        precision: "auto" is bf16 autocast on GPUs and processors that multiply bf16, float32 elsewhere.
+        precision: "auto" is bf16 autocast on GPUs and processors that multiply bf16, float32 elsewhere;
+            or "float32", "bf16" (also called "bfloat16") or "float64".
         compile: compile the network with `torch.compile`.
         gradient_checkpointing: keep only the inputs of the network's blocks for the backward pass, which computes the
             rest again: the same gradients with much less memory, for about a third more time.
@@ -158,6 +160,8 @@ def fit(
 
     place = choose_device(device)
     lightning_name = lightning_precision(precision, place)
+    if compile:
+        check_compiler(place, "compile")
     path = None if folder is None else Path(folder)
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import shutil
 import signal
 import sys
 import threading
@@ -23,7 +22,7 @@ from discdiff.networks.base import Network
 if TYPE_CHECKING:
     from discdiff.training.monitor import Monitor
 
-Precision = Literal["auto", "float32", "bf16", "float64"]
+Precision = Literal["auto", "float32", "bf16", "bfloat16", "float64"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -58,9 +57,10 @@ def lightning_precision(precision: Precision, device: torch.device) -> Any:
     bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "auto":
         precision = "bf16" if bf16 and (device.type == "cuda" or cpu_multiplies_bf16()) else "float32"
-    if precision == "bf16" and not bf16:
+    half = precision in ("bf16", "bfloat16")
+    if half and not bf16:
         raise ConfigError("precision: this GPU has no bf16; use precision='float32'")
-    return "bf16-mixed" if precision == "bf16" else "32-true"
+    return "bf16-mixed" if half else "32-true"
 
 
 def cpu_multiplies_bf16() -> bool:
@@ -125,8 +125,6 @@ def around(
             network.checkpoint_gradients(True)
             stack.callback(network.checkpoint_gradients, False)
         if compile_network:
-            if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-                raise ConfigError("compile: no C++ compiler found (g++ or clang++); install one or use compile=False")
             kernels.look(device)
             # An attribute of the instance hides the method; taken away afterwards, so nothing compiled is ever saved.
             network.hidden = torch.compile(network.hidden, dynamic=True)  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ import pytest
 import discdiff as dd
 from discdiff.cli.options import SAMPLERS, sampler_kinds
 from tests.cases import build
-from tests.cli.conftest import Discdiff, Workshop
+from tests.cli.conftest import SMALL, Discdiff, Workshop
 
 
 def test_sample(workshop: Workshop, discdiff: Discdiff) -> None:
@@ -32,6 +32,16 @@ def test_sample_options(workshop: Workshop, discdiff: Discdiff) -> None:
     rows = [json.loads(line) for line in ran.out.splitlines()]
     assert [len(row["sequence"]) for row in rows] == [9, 9, 9]
     assert rows[0]["valid"] is True
+
+
+def test_both_names_of_a_precision(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    """Here bfloat16 is the usual one, in training bf16."""
+    ran = [discdiff("sample", workshop.dna, "-n", "2", "--precision", name) for name in ("bfloat16", "bf16")]
+    assert [each.code for each in ran] == [0, 0], ran[1].err
+    assert ran[0].out == ran[1].out
+    words = ["train", workshop.fasta, "--domain", "dna", "--output", tmp_path / "run", *SMALL]
+    trained = discdiff(*words, "--training.precision=bfloat16")
+    assert trained.code == 0, trained.err
 
 
 def test_sample_by_every_sampler(workshop: Workshop, discdiff: Discdiff) -> None:

@@ -72,6 +72,19 @@ def test_profile_of_a_file(run: Path, workshop: Workshop, discdiff: Discdiff, tm
     assert Pipeline.load(run).profile is not None
 
 
+def test_a_larger_profile_is_not_replaced_silently(run: Path, discdiff: Discdiff) -> None:
+    said = [discdiff("profile", run, "-n", str(count)).err for count in (8, 24, 24, 16)]
+    assert ["replaces a profile" in err for err in said] == [False, False, False, True]
+    assert said[-1].splitlines()[-2] == "replaces a profile of 24 sequences"
+
+
+def test_a_picture_of_another_kind_is_refused_first(run: Path, discdiff: Discdiff, tmp_path: Path) -> None:
+    ran = discdiff("profile", run, "--picture", tmp_path / "curve.docx")
+    assert ran.code == 2
+    assert "curve.docx: expected a name that ends in .png, .svg, .pdf" in ran.err
+    assert not (run / PROFILE_FILE).exists()
+
+
 def test_training_measures_one(workshop: Workshop, discdiff: Discdiff) -> None:
     """On the sequences that are held out, and says so. Two of forty are too few: nothing is made of them."""
     assert load_profile(workshop.dna) is None

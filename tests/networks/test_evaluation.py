@@ -168,7 +168,7 @@ def test_memory_changes_no_token(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_unknown_precision_is_refused() -> None:
     assert precision_of(None) is precision_of("float32") is None
-    assert precision_of("bfloat16") == torch.bfloat16
+    assert precision_of("bfloat16") == precision_of("bf16") == torch.bfloat16
     with pytest.raises(IncompatibleError, match="'float32', 'bfloat16'"):
         precision_of("half")
 
@@ -204,10 +204,20 @@ def test_compiled_rows_on_a_gpu() -> None:
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    """torch asks CXX first, and goes no further where that fails."""
     model, _ = watched()
-    with pytest.raises(IncompatibleError, match="got no C\\+\\+ compiler"):
+
+    def compiled() -> None:
         dd.sample(model, 2, length=L, steps=2, compiled=True, generator=dd.Keys(0, torch.arange(2)))
+
+    for name in ("/nonexistent/gcc", "false"):
+        monkeypatch.setenv("CXX", name)
+        with pytest.raises(IncompatibleError, match=f"compiled: got CXX={name}, which does not run.*or leave compiled"):
+            compiled()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(IncompatibleError, match=r"compiled: got no \S+, expected a C\+\+ compiler.*Install"):
+        compiled()
 
 
 def test_compiled_trunks_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,15 @@ def test_bad_arguments_are_refused(quick_fit: Fit, model: dd.Diffusion, train: S
             quick_fit(model, train, device="cuda", max_steps=1)
 
 
+def test_compiling_is_refused_before_anything_is_written(
+    quick_fit: Fit, model: dd.Diffusion, train: SequenceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/gcc")
+    with pytest.raises(IncompatibleError, match="compile: got CXX=/nonexistent/gcc, which does not run"):
+        quick_fit(model, train, max_steps=1, device="cpu", compile=True, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_sequence_is_enough(quick_fit: Fit) -> None:
     train = SequenceDataset.from_sequences(Letters(), ["a"])
     assert quick_fit(make_model(), train, valid=train, max_steps=3).steps == 3

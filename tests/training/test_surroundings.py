@@ -39,11 +39,11 @@ def test_auto_is_float32_where_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch
     assert lightning_precision("auto", CPU) == "32-true"
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "bfloat16"])
 def test_the_run_says_which(quick_fit: Fit, train: SequenceDataset, tmp_path: Path, precision: str) -> None:
     quick_fit(make_model(), train, max_steps=1, precision=precision, folder=tmp_path)
     said = json.loads((tmp_path / "environment.json").read_text())["precision"]
-    assert said == {"float32": "32-true", "bf16": "bf16-mixed"}[precision]
+    assert said == {"float32": "32-true", "bf16": "bf16-mixed", "bfloat16": "bf16-mixed"}[precision]
 
 
 def faults_of_a_large_block() -> int:
