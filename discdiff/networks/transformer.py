@@ -211,6 +211,9 @@ class Transformer(Network):
     def checkpoint_gradients(self, on: bool) -> None:
         self._checkpointing = on
 
+    def check_training(self, device: torch.device, dtype: torch.dtype) -> None:
+        choose(self.backend, Request(device, dtype, self.dim // self.heads, gradients=True, padded=True))
+
     def hidden_matrices(self) -> list[nn.Parameter]:
         return [p for n, p in self.blocks.named_parameters() if p.ndim == 2 and "modulation" not in n]
 

@@ -75,6 +75,7 @@ class Blockwise(Sampler):
     """
 
     law = "the inner sampler's, block by block: exact if that is"
+    by_blocks = True
 
     def __init__(self, sampler: Sampler | None = None, block_size: int | None = None, cache: bool = True) -> None:
         self.sampler, self.cache = AnyOrder() if sampler is None else sampler, cache

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
-from discdiff.losses.base import Loss
+from discdiff.losses.base import Loss, check_loss
 from discdiff.model import Diffusion
-from discdiff.samplers.base import Sampler
+from discdiff.samplers.base import Sampler, check_sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
 from discdiff.training.guard import FiniteGuard
@@ -32,6 +33,7 @@ from discdiff.training.surroundings import (
     lightning_precision,
     make_loggers,
     quiet,
+    training_dtype,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def fit(
     """
     data, held_out = _dataset(train, domain), None if valid is None else _dataset(valid, domain)
     loss = AnyOrder() if loss is None else loss
-    _check(model, data, held_out, loss)
+    _check(model, data, held_out, loss, sampler)
     if gradient_checkpointing:
         model.network.checkpoint_gradients(True)  # refused before anything is written
         model.network.checkpoint_gradients(False)
@@ -158,6 +160,7 @@ def fit(
 
     place = choose_device(device)
     lightning_name = lightning_precision(precision, place)
+    model.network.check_training(place, training_dtype(precision, lightning_name))
     path = None if folder is None else Path(folder)
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None
@@ -279,9 +282,13 @@ def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> Sequen
     return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
 
 
-def _check(model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss) -> None:
-    """Refuse data and losses that the model cannot take."""
-    loss.check(model)
+def _check(
+    model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss, sampler: Sampler | None
+) -> None:
+    """Refuse data, losses and samplers that the model cannot take."""
+    check_loss(loss, model)
+    if sampler is not None:  # else it would be told at the first bound only
+        check_sampler(sampler, model, Unconstrained())
     states = model.process.vocab_size
     for name, data in (("train", train), ("valid", valid)):
         if data is not None and (data.vocab_size > states or (data.domain is not None and data.vocab_size != states)):
