@@ -114,7 +114,7 @@ def fit(
             most 129 evaluations of each, and it says how long that took), for `Pipeline.sample(error=…)`; 0 for none.
         samples_every: steps between samples; `validate_every` by default.
         samples: how many samples to draw each time; 0 for none.
-        sampler, sampler_steps: how to draw them; see `discdiff.sample`.
+        sampler, sampler_steps: how to draw them; see `discdiff.sample`. Steps are for samplers that take them.
         log_every: steps between lines of `metrics.csv`.
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
@@ -172,7 +172,8 @@ def fit(
         )  # fmt: skip
     sampling = None
     if samples:
-        sampling = Sampling(data, count=samples, sampler=sampler, steps=sampler_steps, seed=seed, folder=path)
+        steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
+        sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress)
     for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
         reporter.note(note)
