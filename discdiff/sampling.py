@@ -18,7 +18,7 @@ from discdiff.model import Model
 from discdiff.networks.evaluation import Evaluation, Memory, check_compiler, precision_of
 from discdiff.particles import Population, Reward, many, weigh
 from discdiff.randomness import Randomness, at_step, check_draws
-from discdiff.samplers.base import Sampler, State
+from discdiff.samplers.base import Sampler, State, check_sampler
 from discdiff.samplers.blockwise import default_sampler
 from discdiff.sequences import Sequences
 
@@ -107,7 +107,7 @@ def sample(
         raise IncompatibleError(
             "reward", got="one particle", expected="particles=2 or more", remedy="8 to 64 are usual."
         )
-    sampler.check(model, constraint)
+    check_sampler(sampler, model, constraint)
     dtype = precision_of(precision)
     if compiled:
         check_compiler(device)

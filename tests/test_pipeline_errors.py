@@ -15,9 +15,12 @@ import discdiff as dd
 from discdiff.cli.options import GRIDS
 from discdiff.data import LengthModel
 from discdiff.errors import CheckpointError, IncompatibleError
+from discdiff.guidance.base import Guided
 from discdiff.manifest import WEIGHTS_FILE
+from discdiff.networks.base import Context
 from discdiff.pipeline import Pipeline, Samples, SamplingDefaults
 from discdiff.pipeline.planning import GridChoice
+from discdiff.prediction import Prediction
 from discdiff.run_folder import PROFILE_FILE
 from discdiff.samplers import AnyOrder, Certificate
 from tests.test_pipeline import trained
@@ -130,7 +133,7 @@ def test_names_of_grids() -> None:
 
 # ---- what is not claimed --------------------------------------------------------------------------------------------
 CHANGED: list[tuple[dict[str, Any], str]] = [
-    ({"temperature": 0.5}, "guidance or a temperature"),
+    ({"temperature": 0.5}, "temperature 0.5"),
     ({"top_k": 2}, "top-k"),
     ({"top_p": 0.5}, "top-p"),
     ({"particles": 2}, "particles"),
@@ -163,7 +166,7 @@ def test_refusals() -> None:
         pipe().sample(2, error=0.1, steps=3)
     with pytest.raises(IncompatibleError, match=r"got 0.1 nats on the grid 'bisection'"):
         pipe().sample(2, error=0.1, grid="bisection")
-    with pytest.raises(IncompatibleError, match="got FirstHitting, expected AnyOrder or Ancestral"):
+    with pytest.raises(IncompatibleError, match=r"error 0.1: got FirstHitting, expected AnyOrder or Ancestral"):
         pipe().sample(2, error=0.1, sampler=dd.samplers.FirstHitting())
     with pytest.raises(IncompatibleError, match="got Ordered, expected a sampler on a time grid"):
         pipe().sample(2, grid="noise", sampler=dd.samplers.Ordered())
@@ -176,6 +179,24 @@ def test_refusals() -> None:
     sampler = AnyOrder(profile, error=0.1)
     with pytest.raises(IncompatibleError, match="expected no steps: its error chooses the number of calls"):
         dd.sample(pipe().model, 1, length=9, sampler=sampler, steps=3, generator=torch.Generator())
+
+
+def test_guidance_is_told_apart_from_temperature() -> None:
+    """Each is named alone; the run's own temperature, too."""
+    with pytest.raises(IncompatibleError, match=r"got 0.1 nats with guidance, expected"):
+        pipe().sample(2, error=0.1, guidance=Guides)
+    with pytest.raises(IncompatibleError, match=r"got 0.1 nats with guidance and temperature 0.5, expected"):
+        pipe().sample(2, error=0.1, guidance=Guides, temperature=0.5)
+    cool = replace(pipe(), defaults=SamplingDefaults(temperature=0.25))
+    with pytest.raises(IncompatibleError, match=r"got 0.1 nats with temperature 0.25, expected"):
+        cool.sample(2, error=0.1)
+
+
+class Guides(Guided):
+    """Changes nothing, for all that anybody knows."""
+
+    def predict(self, tokens: torch.Tensor, sigma: torch.Tensor, context: Context | None = None) -> Prediction:
+        return self.model.predict(tokens, sigma, context)
 
 
 # ---- measuring, and keeping it --------------------------------------------------------------------------------------

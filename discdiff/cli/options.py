@@ -55,6 +55,11 @@ def at_least_two(text: str) -> int:
     return _integer(2, "an integer of at least 2", text)
 
 
+def at_least_eight(text: str) -> int:
+    """An integer of at least 8, the fewest sequences that a profile is of (`discdiff.samplers.profiling.FEWEST`)."""
+    return _integer(8, "an integer of at least 8", text)
+
+
 def positive_float(text: str) -> float:
     """A positive number."""
     try:
@@ -163,14 +168,17 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of sampling, as arguments of `Pipeline.sample` and `infill`.
 
     Raises:
-        ConfigError: an error together with steps.
+        ConfigError: an error together with steps, or with what changes the law of samples.
     """
     if arguments.error is not None and arguments.steps is not None:
         raise ConfigError(
             f"--error {arguments.error:g} --steps {arguments.steps}: an error chooses the steps; give one"
         )
+    sampler = sampler_named(arguments.sampler)
+    if arguments.error is not None:
+        _check_error(arguments, sampler)
     return {
-        "sampler": sampler_named(arguments.sampler),
+        "sampler": sampler,
         "steps": arguments.steps,
         "grid": arguments.grid,
         "error": arguments.error,
@@ -186,6 +194,32 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
         "batch_size": arguments.batch_size,
         "progress": not arguments.quiet,
     }
+
+
+def _check_error(arguments: argparse.Namespace, sampler: Sampler | None) -> None:
+    """Refuse, before weights are read, what an error cannot go with; the run's own defaults are looked at later."""
+    changes = {
+        f"--temperature {arguments.temperature}": arguments.temperature not in (None, 1.0),
+        f"--top-k {arguments.top_k}": arguments.top_k is not None,
+        f"--top-p {arguments.top_p}": arguments.top_p not in (None, 1.0),
+        f"--guidance {arguments.guidance:g}": arguments.guidance != 1.0,
+        f"--particles {arguments.particles}": arguments.particles > 1,
+    }
+    given = f"--error {arguments.error:g}"
+    others = [option for option, changed in changes.items() if changed]
+    if others:
+        raise ConfigError(
+            f"{given} {' '.join(others)}: what a sequence loses is known for the model's own law alone; leave out "
+            f"{' and '.join(option.split()[0] for option in others)}, or give --steps instead of --error"
+        )
+    if sampler is not None:
+        from discdiff.pipeline.planning import BY_PROFILE
+
+        if not isinstance(sampler, BY_PROFILE):
+            raise ConfigError(
+                f"{given} --sampler {arguments.sampler}: an error chooses the calls of any_order and ancestral alone; "
+                "leave out --sampler or --error"
+            )
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:

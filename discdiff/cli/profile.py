@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_reading_arguments(parser)
     group = parser.add_argument_group("measuring")
     add = group.add_argument
-    add("-n", type=options.at_least_two, default=256, metavar="N", help="sequences, at most; default 256")
+    add("-n", type=options.at_least_eight, default=256, metavar="N", help="sequences, at most, 8 or more; default 256")
     add("--seed", type=int, default=0, metavar="N", help="default 0")
     add("--label", metavar="NAME", help="class, for a run trained with labels; default: all in turn, or the file's")
     add("--batch-size", type=options.positive, default=64, metavar="N", help="sequences at a time; default 64")

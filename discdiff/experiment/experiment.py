@@ -18,18 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from discdiff.constraints import Unconstrained
 from discdiff.data.dataset import SequenceDataset
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
 from discdiff.experiment.settings import Data, Training
 from discdiff.losses import AnyOrder, Loss
+from discdiff.losses.base import check_loss
 from discdiff.model import Diffusion
 from discdiff.networks.base import Network
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Parameterization
 from discdiff.pipeline.results import SamplingDefaults
 from discdiff.processes import Absorbing, Process
+from discdiff.samplers.base import check_sampler
 from discdiff.schedules import LogLinear, Schedule
 from discdiff.training import FitResult, fit
 
@@ -131,7 +134,9 @@ class Experiment:
         if num_labels is not None and _takes_labels(network):
             network = functools.partial(network, num_labels=num_labels)
         model = Diffusion(network(process.num_states), process, self.schedule, self.parameterization)
-        self.loss.check(model)
+        check_loss(self.loss, model)
+        if self.sampling.sampler is not None:
+            check_sampler(self.sampling.sampler, model, Unconstrained())
         return model
 
     def read(self) -> tuple[SequenceDataset, SequenceDataset | None]:

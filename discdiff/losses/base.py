@@ -22,7 +22,12 @@ class Loss(ABC):
     Called with a model and clean sequences, it corrupts them and returns nats per sequence, float `[B]`, summed over
     positions; padding is never counted. Divide by tokens for nats per token; where batches are sorted by length, by the
     training set's mean length, so that a token weighs the same in every batch.
+
+    Attributes:
+        by_blocks: whether it shows a network earlier blocks clean, as a block-causal one needs.
     """
+
+    by_blocks: bool = False
 
     def check(self, model: Model) -> None:
         """Refuse a model that the loss does not fit.
@@ -44,6 +49,22 @@ class Loss(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def check_loss(loss: Loss, model: Model) -> None:
+    """Refuse, before anything runs, a model that the loss does not fit, or whose blocks it does not know of.
+
+    Raises:
+        IncompatibleError: got, expected, remedy.
+    """
+    if model.block_size is not None and not loss.by_blocks:
+        raise IncompatibleError(
+            f"{type(loss).__name__} loss",
+            got="a block-causal network (network.block_size)",
+            expected="one that sees the whole row",
+            remedy="Train with losses.Blockwise (--loss Blockwise), or leave network.block_size out.",
+        )
+    loss.check(model)
 
 
 def absorbing(model: Model, loss: object) -> Absorbing:

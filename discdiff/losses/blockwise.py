@@ -30,6 +30,8 @@ class Blockwise(Loss):
     Arriola et al. 2025, "Block diffusion", equation 8.
     """
 
+    by_blocks = True
+
     def check(self, model: Model) -> None:
         absorbing(model, self)
         if model.block_size is None:

@@ -33,6 +33,7 @@ class LabelDropout(Loss):
         if not 0 < share < 1:
             raise IncompatibleError("LabelDropout", got=f"share={share}", expected="0 < share < 1", remedy="Try 0.1.")
         self.loss, self.share = AnyOrder() if loss is None else loss, share
+        self.by_blocks = self.loss.by_blocks
 
     def check(self, model: Model) -> None:
         self.loss.check(model)

@@ -76,7 +76,7 @@ def _block_mask(tokens: Tensor, visibility: Visibility) -> object:
     return visibility.block_mask(tokens.shape[0], tokens.shape[1], tokens.device)
 
 
-_INSTEAD = "Choose backend='auto' or 'sdpa'"
+_INSTEAD = "Choose backend='auto' or 'sdpa' (network.backend)"
 
 #: The backends by name. A new kernel is one more entry.
 BACKENDS: dict[str, Backend] = {

@@ -113,6 +113,14 @@ class Network(nn.Module, ABC):
                 remedy="Leave it out: gradient_checkpointing=False",
             )
 
+    def check_training(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Refuse a device, or a dtype of the layers, on which the network cannot be trained; nothing runs.
+
+        Raises:
+            IncompatibleError: got, expected, remedy.
+        """
+        return
+
     def leaves_out_padding(self, device: torch.device) -> bool:
         """Whether `hidden` computes nothing for padding, given a context with a `packing`."""
         return False

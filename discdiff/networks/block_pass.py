@@ -121,6 +121,18 @@ def _shown(context: Context, place: Tensor) -> Context:
     return replace(context, frozen=None, padding=None, clean=None, cache=None, positions=place)
 
 
+def check_size(what: str, size: object) -> None:
+    """Refuse what is no number of positions of a block; None is one, for what has no blocks.
+
+    Raises:
+        IncompatibleError: no integer, or less than 1.
+    """
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise IncompatibleError(
+            what, got=repr(size), expected="an integer of at least 1", remedy="32 to 256 are usual."
+        )
+
+
 def check_blocks(size: int | None, context: Context) -> None:
     """Refuse what a network in blocks of `size`, or one without, cannot be shown.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from discdiff.errors import IncompatibleError
 from discdiff.networks.attention import Backend, check_backend, choose
 from discdiff.networks.base import Context, Network
-from discdiff.networks.block_pass import BlockPass, check_blocks
+from discdiff.networks.block_pass import BlockPass, check_blocks, check_size
 from discdiff.networks.kernels import Request
 from discdiff.networks.layers import (
     Block,
@@ -112,8 +112,7 @@ class Transformer(Network):
             )
         if gelu not in get_args(Gelu):
             raise IncompatibleError("gelu", got=repr(gelu), expected='"exact" or "tanh"', remedy="Leave it out")
-        if block_size is not None and block_size < 1:
-            raise IncompatibleError("block_size", got=block_size, expected="at least 1", remedy="32 to 256 are usual")
+        check_size("Transformer: block_size", block_size)
         if block_size is not None and backend not in ("auto", "sdpa"):
             raise IncompatibleError(
                 "Block-causal Transformer", got=f"backend {backend!r}", expected="auto or sdpa", remedy="Leave it out"
@@ -210,6 +209,9 @@ class Transformer(Network):
 
     def checkpoint_gradients(self, on: bool) -> None:
         self._checkpointing = on
+
+    def check_training(self, device: torch.device, dtype: torch.dtype) -> None:
+        choose(self.backend, Request(device, dtype, self.dim // self.heads, gradients=True, padded=True))
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         return [p for n, p in self.blocks.named_parameters() if p.ndim == 2 and "modulation" not in n]

@@ -255,7 +255,7 @@ class Pipeline:
         law = dict(zip(self.lengths.lengths, self.lengths.counts, strict=True))
         lengths = law if length is None or self.lengths.end is not None else {length: 1}
         return functools.partial(
-            planned, grid=grid, error=error, profile=self.profile, schedule=self.model.schedule, lengths=lengths
+            planned, grid=grid, error=error, profile=self.profile, model=self.model, lengths=lengths
         )
 
     def measure_profile(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from discdiff.errors import IncompatibleError
+from discdiff.model import Model
 from discdiff.samplers import (
     Ancestral,
     AnyOrder,
@@ -18,9 +19,12 @@ from discdiff.samplers import (
     Sampler,
     State,
 )
-from discdiff.schedules import Schedule
+from discdiff.samplers.profiling import check_profiled
 
 GridChoice = Literal["optimised", "bisection", "uniform", "cosine", "time", "noise", "mask_fraction"]
+
+BY_PROFILE = (AnyOrder, Ancestral)
+"""Samplers whose calls a profile can choose."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def planned(
     grid: GridChoice | None,
     error: float | None,
     profile: Profile | None,
-    schedule: Schedule,
+    model: Model,
     lengths: Mapping[int, int],
 ) -> Planned:
     """The sampler that is asked for by a grid or an error, or as it is.
@@ -84,7 +88,7 @@ def planned(
         grid: where they are.
         error: nats that a sequence may lose.
         profile: the run's.
-        schedule: the model's.
+        model: what is sampled.
         lengths: how often each length is to be expected.
 
     Raises:
@@ -107,25 +111,27 @@ def planned(
             remedy="Leave the grid out, or choose steps instead of an error.",
         )  # fmt: skip
     if grid == "bisection":
-        return Planned(_of_kind(asked, Bisection, grid) or Bisection(), steps)
+        return Planned(_of_kind(asked, Bisection, f"grid {grid!r}") or Bisection(), steps)
     if grid in ("uniform", "cosine"):
-        _of_kind(asked, AnyOrder, grid)
+        _of_kind(asked, AnyOrder, f"grid {grid!r}")
         return _with_steps(AnyOrder(grid), steps, usual)
     if grid in ("time", "noise", "mask_fraction"):
-        timed = copy.copy(_of_kind(asked, Gridded, grid) or Ancestral())
+        timed = copy.copy(_of_kind(asked, Gridded, f"grid {grid!r}") or Ancestral())
         timed.grid = grid
         return _with_steps(timed, steps, usual)
+    what = f"error {error:g}" if error is not None else "grid 'optimised'"
+    check_profiled(model, what)
+    made_for = _of_kind(asked, BY_PROFILE, what)
     if profile is None:
         raise IncompatibleError(
-            "error" if error is not None else "grid 'optimised'",
+            what,
             got="a run without a profile of its weights",
             expected="one that was measured",
             remedy="`discdiff profile RUN` (Pipeline.measure_profile) measures it.",
         )
-    made_for = _of_kind(asked, (AnyOrder, Ancestral), "optimised")
     if isinstance(made_for, Ancestral):
         times, certificate = profile.times(
-            schedule, lengths, error=error, steps=steps or (128 if error is None else None)
+            model.schedule, lengths, error=error, steps=steps or (128 if error is None else None)
         )
         return Planned(Ancestral(grid=times), None, None, certificate, error)
     made = _with_steps(AnyOrder(profile, error=error), steps, usual)
@@ -136,15 +142,15 @@ def _with_steps(sampler: Sampler, steps: int | None, usual: int | None) -> Plann
     return Planned(sampler, usual if steps is None and sampler.takes_steps else steps)
 
 
-def _of_kind(asked: Sampler | None, kinds: Any, grid: str) -> Any:
-    """The sampler that was named, if the grid is one of its kind."""
+def _of_kind(asked: Sampler | None, kinds: Any, what: str) -> Any:
+    """The sampler that was named, if what is asked for, a grid or an error, is of its kind."""
     if asked is None or isinstance(asked, kinds):
         return asked
     names = [kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,))]
     expected = " or ".join(names).replace("Gridded", "a sampler on a time grid")
     raise IncompatibleError(
-        f"grid {grid!r}", got=type(asked).__name__, expected=expected, remedy="Leave the sampler or the grid out."
+        what, got=type(asked).__name__, expected=expected, remedy=f"Leave the sampler or the {what.split()[0]} out."
     )
 
 
-__all__ = ["GridChoice", "Plan", "Planned", "plain", "planned"]
+__all__ = ["BY_PROFILE", "GridChoice", "Plan", "Planned", "plain", "planned"]

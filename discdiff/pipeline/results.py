@@ -134,8 +134,10 @@ class Method:
     @property
     def changes(self) -> list[str]:
         """What makes the law another than the model's own, which a profile is of."""
+        guided, tau = (self.model.model, self.model.tau) if isinstance(self.model, Temperature) else (self.model, 1.0)
         found = {
-            "guidance or a temperature": not isinstance(self.model, Diffusion),
+            "guidance": not isinstance(guided, Diffusion),
+            f"temperature {tau:g}": tau != 1.0,
             "top-k": self.top_k is not None,
             "top-p": self.top_p is not None and self.top_p < 1,
             "particles": self.particles > 1,

@@ -165,11 +165,13 @@ class Sampler(ABC):
         law: one line: exact, first order in the step, or greedy.
         takes_steps: whether the number of network calls may be chosen.
         revisits: whether it may look at a state of a row twice; else nothing is remembered.
+        by_blocks: whether it shows a network finished blocks clean, as a block-causal one needs.
     """
 
     law: ClassVar[str]
     takes_steps: bool = False
     revisits: ClassVar[bool] = True
+    by_blocks: ClassVar[bool] = False
 
     def check(self, model: Model, constraint: Constraint) -> None:
         """Refuse, before anything runs, a model or constraint that the sampler cannot honour.
@@ -194,6 +196,22 @@ class Sampler(ABC):
     @abstractmethod
     def step(self, model: Model, constraint: Constraint, state: State, level: Level) -> State:
         """The state after one interval."""
+
+
+def check_sampler(sampler: Sampler, model: Model, constraint: Constraint) -> None:
+    """Refuse, before anything runs, a model or constraint that the sampler cannot honour, or blocks unknown to it.
+
+    Raises:
+        IncompatibleError: got, expected, remedy.
+    """
+    if model.block_size is not None and not sampler.by_blocks:
+        raise IncompatibleError(
+            f"{type(sampler).__name__} sampler",
+            got="a block-causal network (network.block_size)",
+            expected="one that sees the whole row",
+            remedy="Leave the sampler out (sampling.sampler, sampler=), or sample with samplers.Blockwise.",
+        )
+    sampler.check(model, constraint)
 
 
 class Gridded(Sampler):

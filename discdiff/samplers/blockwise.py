@@ -14,6 +14,7 @@ from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.guidance.base import Guided
 from discdiff.model import Model
 from discdiff.networks.base import Context
+from discdiff.networks.block_pass import check_size
 from discdiff.networks.cache import Cache
 from discdiff.prediction import DenoiserPrediction, Positions, Prediction
 from discdiff.processes.absorbing import Absorbing
@@ -75,9 +76,18 @@ class Blockwise(Sampler):
     """
 
     law = "the inner sampler's, block by block: exact if that is"
+    by_blocks = True
 
     def __init__(self, sampler: Sampler | None = None, block_size: int | None = None, cache: bool = True) -> None:
-        self.sampler, self.cache = AnyOrder() if sampler is None else sampler, cache
+        given: object = AnyOrder() if sampler is None else sampler
+        if not isinstance(given, Sampler):
+            raise IncompatibleError(
+                "Blockwise sampler",
+                got=repr(given),
+                expected="a sampler",
+                remedy="Such as samplers.Blockwise(samplers.Ancestral()).",
+            )
+        self.sampler, self.cache = given, cache
         self.block_size, self.takes_steps = block_size, self.sampler.takes_steps
         plain = self.sampler.predictor if isinstance(self.sampler, PredictorCorrector) else self.sampler
         if not isinstance(plain, EventSampler | Gridded):
@@ -87,10 +97,7 @@ class Blockwise(Sampler):
                 expected="an inner sampler by events or on a time grid",
                 remedy="Use AnyOrder or FirstHitting, which are exact, or Ancestral.",
             )
-        if block_size is not None and block_size < 1:
-            raise IncompatibleError(
-                "Blockwise sampler: block_size", got=block_size, expected="at least 1", remedy="32 to 256 are usual."
-            )
+        check_size("Blockwise sampler: block_size", block_size)
 
     def check(self, model: Model, constraint: Constraint) -> None:
         if not isinstance(model.process, Absorbing):

@@ -266,21 +266,37 @@ def _at(at: Tensor, shares: Tensor, curves: Tensor) -> Tensor:
     return torch.lerp(curves[:, right - 1], curves[:, right], weight.clamp(0, 1))
 
 
-def _check(model: Model, count: int) -> None:
+def check_profiled(model: Model, what: str = "Profile") -> None:
+    """Refuse a model that has no profile.
+
+    Raises:
+        IncompatibleError: another process than absorbing, or a block-causal network.
+    """
     if model.block_size is not None:
         raise IncompatibleError(
-            "Profile",
+            what,
             got="a block-causal network",
             expected="one that sees the whole row: a profile is of random orders of it",
-            remedy="Choose the number of steps of each block.",
+            remedy="Choose the number of steps of each block (--steps).",
         )
-    if not isinstance(model.process, Absorbing) or count < FEWEST:
+    if not isinstance(model.process, Absorbing):
+        raise IncompatibleError(
+            what,
+            got=f"the process {type(model.process).__name__}",
+            expected="the absorbing process, whose positions are revealed once",
+            remedy="Choose the number of steps (--steps) on other processes.",
+        )
+
+
+def _check(model: Model, count: int) -> None:
+    check_profiled(model)
+    if count < FEWEST:
         raise IncompatibleError(
             "Profile",
-            got=f"{count} sequences of two tokens or more under {type(model.process).__name__}",
-            expected=f"{FEWEST} or more, under the absorbing process",
-            remedy="Measure more sequences; on other processes choose the number of steps.",
+            got=f"{count} sequences of two tokens or more",
+            expected=f"{FEWEST} or more",
+            remedy="Measure more sequences, or longer ones.",
         )
 
 
-__all__ = ["EVERY", "FEWEST", "block_divergence", "measure_profile"]
+__all__ = ["EVERY", "FEWEST", "block_divergence", "check_profiled", "measure_profile"]

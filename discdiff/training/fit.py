@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
-from discdiff.losses.base import Loss
+from discdiff.losses.base import Loss, check_loss
 from discdiff.model import Diffusion
 from discdiff.networks.evaluation import check_compiler
-from discdiff.samplers.base import Sampler
+from discdiff.samplers.base import Sampler, check_sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
 from discdiff.training.guard import FiniteGuard
@@ -33,6 +34,7 @@ from discdiff.training.surroundings import (
     lightning_precision,
     make_loggers,
     quiet,
+    training_dtype,
 )
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ def fit(
             most 129 evaluations of each, and it says how long that took), for `Pipeline.sample(error=…)`; 0 for none.
         samples_every: steps between samples; `validate_every` by default.
         samples: how many samples to draw each time; 0 for none.
-        sampler, sampler_steps: how to draw them; see `discdiff.sample`.
+        sampler, sampler_steps: how to draw them; see `discdiff.sample`. Steps are for samplers that take them.
         log_every: steps between lines of `metrics.csv`.
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
@@ -143,7 +145,7 @@ def fit(
     """
     data, held_out = _dataset(train, domain), None if valid is None else _dataset(valid, domain)
     loss = AnyOrder() if loss is None else loss
-    _check(model, data, held_out, loss)
+    _check(model, data, held_out, loss, sampler)
     if gradient_checkpointing:
         model.network.checkpoint_gradients(True)  # refused before anything is written
         model.network.checkpoint_gradients(False)
@@ -162,6 +164,7 @@ def fit(
     lightning_name = lightning_precision(precision, place)
     if compile:
         check_compiler(place, "compile")
+    model.network.check_training(place, training_dtype(precision, lightning_name))
     path = None if folder is None else Path(folder)
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None
@@ -173,7 +176,8 @@ def fit(
         )  # fmt: skip
     sampling = None
     if samples:
-        sampling = Sampling(data, count=samples, sampler=sampler, steps=sampler_steps, seed=seed, folder=path)
+        steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
+        sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress)
     for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
         reporter.note(note)
@@ -283,9 +287,13 @@ def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> Sequen
     return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
 
 
-def _check(model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss) -> None:
-    """Refuse data and losses that the model cannot take."""
-    loss.check(model)
+def _check(
+    model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss, sampler: Sampler | None
+) -> None:
+    """Refuse data, losses and samplers that the model cannot take."""
+    check_loss(loss, model)
+    if sampler is not None:  # else it would be told at the first bound only
+        check_sampler(sampler, model, Unconstrained())
     states = model.process.vocab_size
     for name, data in (("train", train), ("valid", valid)):
         if data is not None and (data.vocab_size > states or (data.domain is not None and data.vocab_size != states)):

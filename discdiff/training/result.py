@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,7 +44,7 @@ class FitResult:
         seconds: time taken, likewise.
         tokens_per_second: training throughput of this process, validation and samples aside.
         padding: share of padding in what the network was shown, which the throughput does not count.
-        loss: training loss, nats per token, mean over the last 100 steps.
+        loss: training loss, nats per token, mean over the last 100 steps; nan where a resumed run had all its steps.
         validation: the last bound, or None without validation data.
         stopped: whether steps or time ran out.
         folder: the run folder, or None.
@@ -59,6 +60,8 @@ class FitResult:
     folder: Path | None
 
     def __str__(self) -> str:
+        if math.isnan(self.loss):
+            return f"already has {self.steps:,} steps, nothing to do: go on with a larger training.max_steps"
         bound = "" if self.validation is None else f", bound {self.validation}"
         return (
             f"{self.steps:,} steps in {self.seconds:,.0f} s ({throughput(self.tokens_per_second, self.padding)}): "

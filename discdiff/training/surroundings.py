@@ -63,6 +63,13 @@ def lightning_precision(precision: Precision, device: torch.device) -> Any:
     return "bf16-mixed" if half else "32-true"
 
 
+def training_dtype(precision: Precision, name: str) -> torch.dtype:
+    """What the network's layers compute in, given Lightning's name of the precision."""
+    if precision == "float64":
+        return torch.float64
+    return torch.bfloat16 if name == "bf16-mixed" else torch.float32
+
+
 def cpu_multiplies_bf16() -> bool:
     """Whether this processor has instructions for bf16 products, so far as torch tells; emulated they are slow."""
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()

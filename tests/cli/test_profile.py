@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from discdiff.cli.options import at_least_eight
 from discdiff.pipeline import Pipeline
 from discdiff.run_folder import PROFILE_FILE, load_profile
-from tests.cli.conftest import Discdiff, Workshop
+from discdiff.samplers.profiling import FEWEST
+from tests.cli.conftest import SMALL, Discdiff, Workshop
 
 
 @pytest.fixture
@@ -100,6 +103,35 @@ def test_training_measures_one(workshop: Workshop, discdiff: Discdiff) -> None:
     none = discdiff(*again, "--overwrite", *small, *quick, "--training.profile_sequences=0")
     assert none.code == 0, none.err
     assert not (workshop.folder / "runs" / "profiled" / PROFILE_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (["--network.block_size=4", "--loss=Blockwise"], "got a block-causal network, expected one that sees"),
+        (["--process=Uniform", "--parameterization=Score", "--loss=ScoreEntropy"], "got the process Uniform, expected"),
+    ],
+)
+def test_runs_without_profiles(
+    workshop: Workshop, discdiff: Discdiff, tmp_path: Path, parts: list[str], told: str
+) -> None:
+    """Errors are refused at once, not for want of a profile, which would be refused next."""
+    run = tmp_path / "run"
+    assert discdiff("train", workshop.fasta, "--output", run, "--domain", "dna", *SMALL, *parts).code == 0
+    for words in (["sample", run, "--error", "0.1"], ["profile", run]):
+        ran = discdiff(*words)
+        assert ran.code == 2
+        assert told in ran.err
+        assert "(--steps)" in ran.err
+        assert "discdiff profile" not in ran.err
+        assert "sequences" not in ran.err
+
+
+def test_the_fewest_sequences() -> None:
+    """The command line knows the number without torch."""
+    assert at_least_eight(str(FEWEST)) == FEWEST
+    with pytest.raises(argparse.ArgumentTypeError):
+        at_least_eight(str(FEWEST - 1))
 
 
 def test_evaluate_says_it(run: Path, workshop: Workshop, discdiff: Discdiff) -> None:

@@ -146,7 +146,11 @@ def test_what_does_not_fit_is_refused() -> None:
         Blockwise(Uniformization(), 2)
     with pytest.raises(IncompatibleError, match="got Blockwise, expected an inner sampler by events"):
         Blockwise(Blockwise(), 2)
-    with pytest.raises(IncompatibleError, match="block_size: got 0, expected at least 1"):
-        Blockwise(block_size=0)
+    for size in (0, 2.5, "64", True):
+        with pytest.raises(IncompatibleError, match=rf"block_size: got {size!r}, expected an integer of at least 1"):
+            Blockwise(block_size=size)  # type: ignore[arg-type]
+    for given in ("Ancestral", Ancestral):  # a name, a class
+        with pytest.raises(IncompatibleError, match=r"got .*Ancestral.*, expected a sampler\. Such as"):
+            Blockwise(given)  # type: ignore[arg-type]
     with pytest.raises(IncompatibleError, match="got Uniform, expected the absorbing process"):
         sample(build("uniform", "denoiser"), 2, length=3, sampler=Blockwise(Ancestral()), generator=torch.Generator())

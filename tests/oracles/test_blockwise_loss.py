@@ -207,7 +207,7 @@ def test_the_ordinary_way_is_refused() -> None:
     model, keys = transformer(3), Keys(0, torch.arange(6))
     with pytest.raises(IncompatibleError, match=r"got a noised sequence alone.*losses.Blockwise"):
         AnyOrder()(model, ROWS, generator=keys)
-    with pytest.raises(IncompatibleError, match=r"got a noised sequence alone.*samplers.Blockwise"):
+    with pytest.raises(IncompatibleError, match=r"Ancestral sampler: got a block-causal network.*samplers\.Blockwise"):
         sample(model, 6, length=11, generator=keys, sampler=Ancestral())
     with pytest.raises(IncompatibleError, match="got packed sequences, expected one sequence a row"):
         model.network.hidden(ROWS.tokens, None, Context(clean=ROWS.tokens, segments=torch.zeros(6, 11).long()))
@@ -225,8 +225,9 @@ def test_the_ordinary_way_is_refused() -> None:
         Blockwise()(transformer(None), ROWS, generator=keys)
     with pytest.raises(IncompatibleError, match="got Uniform, expected a process whose tokens show"):
         Diffusion(Transformer(3, dim=8, heads=2, block_size=2), build("uniform", "score").process, LogLinear(), Score())
-    with pytest.raises(IncompatibleError, match="block_size: got 0, expected at least 1"):
-        Transformer(3, block_size=0)
+    for size in (0, 2.5, "64", True):
+        with pytest.raises(IncompatibleError, match=rf"block_size: got {size!r}, expected an integer of at least 1"):
+            Transformer(3, block_size=size)  # type: ignore[arg-type]
 
 
 def test_spans_end_their_sequences() -> None:

@@ -205,6 +205,13 @@ def test_bare_sequences(quick_fit: Fit, tmp_path: Path) -> None:
         quick_fit(make_model(), dd.Sequences.from_lists([]), max_steps=2)
 
 
+def test_steps_are_for_samplers_that_take_them(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    """As in a run's defaults: no reason to end a run at its first samples."""
+    sampler = dd.samplers.FirstHitting()
+    quick_fit(make_model(), train, max_steps=1, samples=2, sampler=sampler, sampler_steps=4, folder=tmp_path)
+    assert (tmp_path / "samples.txt").read_text().startswith("step 1\n  ")
+
+
 def test_end_token(quick_fit: Fit, tmp_path: Path) -> None:
     train = SequenceDataset.from_sequences(Letters(), words(60, 0), length=10, end_token=True)
     model = make_model(vocab_size=train.vocab_size)

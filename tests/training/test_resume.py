@@ -147,8 +147,11 @@ def test_a_finished_run_can_be_extended(quick_fit: Fit, train: SequenceDataset, 
     long, short, again = make_model(), make_model(), make_model()
     quick_fit(long, train, max_steps=20, **options)
     quick_fit(short, train, max_steps=13, folder=tmp_path, **options)
-    assert quick_fit(again, train, max_steps=13, folder=tmp_path, resume=True, **options).steps == 13
-    assert_same_weights(again, short)
+    for steps in (13, 10):
+        result = quick_fit(again, train, max_steps=steps, folder=tmp_path, resume=True, **options)
+        assert result.steps == 13
+        assert str(result).startswith("already has 13 steps")
+        assert_same_weights(again, short)
     again = make_model()
     assert quick_fit(again, train, max_steps=20, folder=tmp_path, resume=True, **options).steps == 20
     assert_same_weights(again, long)
