@@ -273,6 +273,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def records(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """One line for each loop, as `benchmarks.limits` reads them."""
+    same = {name: found[name] for name in ("command", "config", "steps", "turns", "hardware")}
+    theirs = {name.removeprefix("textbook_"): value for name, value in found.items() if name.startswith("textbook_")}
+    mine = {name: value for name, value in found.items() if name not in same and not name.startswith("textbook_")}
+    mine["dtype"] = found["precision"] or str(found["dtype"]).removeprefix("torch.")
+    theirs["dtype"] = "float32"
+    return [
+        {"benchmark": "sample", "contender": name, **same, **part, "seconds_per_sample": part["seconds_a_sample"]}
+        for name, part in (("discdiff", mine), ("textbook", theirs))
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=CONFIGS, default="S1")
@@ -290,7 +303,8 @@ def main() -> None:
         parser.error(f"--textbook-steps {arguments.textbook_steps}: expected no more than --steps {arguments.steps}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(json.dumps(measure(arguments), indent=1), flush=True)
+    for record in records(measure(arguments)):
+        print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":
