@@ -48,6 +48,7 @@ class Spy(Unconstrained):
         return inner.draw(prediction, where, u, tilt=tilt)
 
 
+@torch.no_grad()  # as in `sample`: with gradients every row is evaluated
 def kernel(
     model: Model, corrector: Corrector, toy: Toy, process: str, sigma: float, allowed: Tensor | None = None
 ) -> Array:

@@ -55,7 +55,8 @@ def test_clamped_sampler_is_exact(name: str) -> None:
     assert drawn.calls is not None
     # a corrector's move that meets a state which the row has just been in costs no call
     assert (drawn.calls >= 2 if SAMPLERS[name].corrects else drawn.calls == 2).all()
-    assert bool((drawn.calls > 2).any()) == SAMPLERS[name].corrects
+    # in blocks of two with one of them given, what a move masks again is always the state just seen
+    assert bool((drawn.calls > 2).any()) == (SAMPLERS[name].corrects and name != "blockwise_corrected")
 
 
 def clamped_errors(process: str, steps: list[int], *, told: bool) -> list[float]:
