@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What speed is on one GPU, in about eight minutes: kernels that only run there, G1 and G2, sampling, loading.
+# What speed is on one GPU, in eleven minutes at most: kernels that only run there, G1 and G2, sampling, loading.
 #
 #     benchmarks/speed_gpu.sh OUTPUT_FOLDER
 set -u

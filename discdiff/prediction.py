@@ -53,6 +53,11 @@ def in_pieces(read: Callable[[Positions], Tensor], where: Positions, states: int
     return torch.cat([checkpoint(read, piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces])
 
 
+def sum_rows(values: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """Add `[N]` values to their rows: `[batch]`."""
+    return torch.zeros(batch, dtype=values.dtype, device=values.device).index_add(0, rows, values)
+
+
 class Prediction(ABC):
     """What is known about x0 and about neighbours of xt.
 
@@ -178,7 +183,7 @@ class Prediction(ABC):
         values = in_pieces(read, where, self.process.num_states)
         if weights is not None:
             values = weights.to(values.dtype) * values
-        return values.new_zeros(len(self.tokens)).index_add(0, where[0], values)
+        return sum_rows(values, where[0], len(self.tokens))
 
     def score_entropy(self, x0: Tensor, where: Positions) -> Tensor:
         """The denoising score entropy at `where`, per unit of σ: `[N]` nats."""

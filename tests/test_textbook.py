@@ -10,7 +10,7 @@ import torch
 import discdiff as dd
 from benchmarks.shapes import SHAPES
 from benchmarks.textbook import Textbook, TextbookStep
-from benchmarks.train import generator, keys, stir, timed_model
+from benchmarks.train import generator, keys, timed_model
 from discdiff.losses.times import UniformTimes, noised
 
 SHAPE = replace(SHAPES["S2"], dim=32, depth=2, heads=2, length=24, batch=6)
@@ -18,9 +18,7 @@ SHAPE = replace(SHAPES["S2"], dim=32, depth=2, heads=2, length=24, batch=6)
 
 @pytest.fixture
 def model() -> dd.Diffusion:
-    made = timed_model(SHAPE, "cpu", SHAPE.vocab - 1)
-    stir(made)
-    return made
+    return timed_model(SHAPE, "cpu", SHAPE.vocab - 1)
 
 
 def test_the_losses_are_equal(model: dd.Diffusion) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from discdiff.guidance import Temperature
+from discdiff.model import Model
 from discdiff.networks.base import Context, Network
 from discdiff.networks.exact import Exact
 from discdiff.parameterizations import Parameterization
+from discdiff.prediction import Prediction
 from discdiff.processes import Process
 from tests.toys import Toy, every_sequence, index_of
 
@@ -166,3 +169,17 @@ class Single(ToyNetwork):
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden * self.scale
+
+
+class Watched(Temperature):
+    """A model that keeps what it is shown: mask fractions as noise levels say them, and the share of masks in rows."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, 1.0)
+        self.shown: list[torch.Tensor] = []
+        self.masked: list[torch.Tensor] = []
+
+    def predict(self, tokens: torch.Tensor, sigma: torch.Tensor, context: Context | None = None) -> Prediction:
+        self.shown.append(-torch.expm1(-sigma[:, 0].double()))
+        self.masked.append((tokens == self.process.num_states - 1).double().mean(-1))
+        return super().predict(tokens, sigma, context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
@@ -91,8 +90,3 @@ def context_of(sequences: Sequences) -> Context:
         frozen=sequences.given,
         packing=Packing.of(lengths, width, total) if padded else None,
     )
-
-
-def sum_rows(values: Tensor, rows: Tensor, batch: int) -> Tensor:
-    """Add `[N]` values to their rows: `[batch]`."""
-    return torch.zeros(batch, dtype=values.dtype, device=values.device).index_add(0, rows, values)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from discdiff.errors import IncompatibleError
-from discdiff.losses.base import context_of, sum_rows
+from discdiff.losses.base import context_of
 from discdiff.losses.timed import TimedLoss
 from discdiff.losses.times import Noised, TimeSampling, UniformTimes
 from discdiff.model import Model
-from discdiff.prediction import Positions, in_pieces, positions_of
+from discdiff.prediction import Positions, in_pieces, positions_of, sum_rows
 from discdiff.randomness import Randomness, categorical, uniform
 from discdiff.sequences import Sequences
 

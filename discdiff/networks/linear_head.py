@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from discdiff.networks.layers import full_precision, wide
@@ -140,13 +139,12 @@ class _RowTotals(torch.autograd.Function):
         ready, ctx.ready = ctx.ready, None
         # An expanded number, as sums and means give it, is the same for all rows: told without reading it.
         if ready is not None and all(stride == 0 for stride in gradient.stride()):
-            scale = gradient[0]
-            return *(part.mul_(scale).to(of.dtype) for part, of in zip(ready, (hidden, weight, bias), strict=True)), *(
-                [None] * 5
-            )
-        weights = weights.to(gradient.dtype) * gradient[rows]
-        _, parts = _value_and_gradients(hidden, weight, bias, pointwise, targets, weights)
-        return *(part.to(of.dtype) for part, of in zip(parts, (hidden, weight, bias), strict=True)), *([None] * 5)
+            parts = [part.mul_(gradient[0]) for part in ready]
+        else:
+            weights = weights.to(gradient.dtype) * gradient[rows]
+            parts = list(_value_and_gradients(hidden, weight, bias, pointwise, targets, weights)[1])
+        made = (part.to(of.dtype) for part, of in zip(parts, (hidden, weight, bias), strict=True))
+        return *made, None, None, None, None, None
 
 
 def _pieces(hidden: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -177,18 +175,3 @@ def _value_and_gradients(
             d_weight.addmm_(logits.t(), hidden[at].to(dtype))
             d_bias.add_(logits.sum(0))
     return values, (d_hidden, d_weight, d_bias)
-
-
-def library_cross_entropy(hidden: Tensor, head: LinearHead, targets: Tensor) -> Tensor | None:
-    """torch's own chunked cross-entropy of a linear map, `[N]`, for comparison; None where torch has none.
-
-    The same values and gradients: on CPU several times slower than `row_totals`, which knows the weights beforehand.
-    """
-    fused, options = (getattr(place, name, None) for place, name in _FUSED)
-    if fused is None or options is None:
-        return None
-    values: Tensor = fused(hidden, head.weight, targets, linear_bias=head.bias, reduction="none", options=options())
-    return values
-
-
-_FUSED: tuple[tuple[Any, str], ...] = ((F, "linear_cross_entropy"), (torch.nn, "LinearCrossEntropyOptions"))

@@ -41,7 +41,6 @@ class State:
         extras: what one sampler needs beside (an order, a mask fraction); what is `[B, L]` is one number a position.
         block: bool `[B, L]`: the positions that are sampled now, of a sampler that goes by blocks; None is all.
         cache: what a block-causal network keeps of finished blocks.
-        extras: what one sampler needs beside (an order, a mask fraction).
         evaluation: how the network is run.
     """
 

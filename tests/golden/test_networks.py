@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from discdiff.losses.base import sum_rows
 from discdiff.model import Diffusion
 from discdiff.networks.base import Context
 from discdiff.networks.transformer import Transformer
 from discdiff.parameterizations import Conditional, Denoiser, Parameterization, Score
-from discdiff.prediction import positions_of
+from discdiff.prediction import positions_of, sum_rows
 from discdiff.processes.absorbing import Absorbing
 from discdiff.processes.base import Process
 from discdiff.processes.uniform import Uniform

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.heads import library_cross_entropy
 from discdiff.networks import linear_head
-from discdiff.networks.linear_head import LinearHead, Targets, cross_entropy_, library_cross_entropy, score_entropy_
+from discdiff.networks.linear_head import LinearHead, Targets, cross_entropy_, score_entropy_
 
 N, DIM, OUTPUTS, ROWS = 37, 8, 11, 5
 

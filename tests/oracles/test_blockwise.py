@@ -8,10 +8,7 @@ import torch
 
 from discdiff.constraints import Clamp
 from discdiff.errors import IncompatibleError
-from discdiff.guidance import Temperature
 from discdiff.model import Model
-from discdiff.networks import Context
-from discdiff.prediction import Prediction
 from discdiff.randomness import Keys
 from discdiff.samplers import (
     Ancestral,
@@ -27,7 +24,7 @@ from discdiff.samplers import (
 from discdiff.sampling import sample
 from tests.cases import build
 from tests.laws import all_orders, revealed_law
-from tests.toy_networks import Tabulated, Wrong
+from tests.toy_networks import Tabulated, Watched, Wrong
 from tests.toys import DENSE, P_VALUE, TOYS, Toy, chi_square, counts_of
 
 DRAWS = 200_000
@@ -75,20 +72,6 @@ def test_positions_drawn_together_are_those_of_a_block() -> None:
         assert chi_square(counts_of(drawn.tokens, 3), law.reshape(-1)) > P_VALUE
         assert drawn.calls is not None
         assert drawn.calls.tolist() == [2] * DRAWS
-
-
-class Watched(Temperature):
-    """A model that keeps what it is shown: mask fractions as noise levels say them, and the share of masks in rows."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model, 1.0)
-        self.shown: list[torch.Tensor] = []
-        self.masked: list[torch.Tensor] = []
-
-    def predict(self, tokens: torch.Tensor, sigma: torch.Tensor, context: Context | None = None) -> Prediction:
-        self.shown.append(-torch.expm1(-sigma[:, 0].double()))
-        self.masked.append((tokens == self.process.num_states - 1).double().mean(-1))
-        return super().predict(tokens, sigma, context)
 
 
 def test_networks_are_shown_the_share_of_masks_in_the_row() -> None:

@@ -7,15 +7,12 @@ import pytest
 import torch
 
 from discdiff.constraints import Clamp
-from discdiff.guidance import Temperature
 from discdiff.model import Model
-from discdiff.networks import Context
-from discdiff.prediction import Prediction
 from discdiff.samplers import AnyOrder, Confidence, EntropyBounded, FirstHitting, Ordered, Sampler
 from discdiff.sampling import sample
 from tests.cases import PARAMETERIZATIONS, SAMPLERS, build
 from tests.laws import all_orders, revealed_law
-from tests.toy_networks import Tabulated, Wrong
+from tests.toy_networks import Tabulated, Watched, Wrong
 from tests.toys import DENSE, P_VALUE, TOYS, Toy, caught_error, chi_square, counts_of
 
 DRAWS = 200_000
@@ -107,20 +104,6 @@ def test_first_hitting_times() -> None:
         deviation = np.sqrt(k * (4 - k) / (16 * 5))
         assert float(fraction.mean()) == pytest.approx(k / 4, abs=5 * deviation / np.sqrt(40_000))
         assert float(fraction.std()) == pytest.approx(deviation, rel=0.02)
-
-
-class Watched(Temperature):
-    """A model that keeps what it is shown: mask fractions as noise levels say them, and the share of masks in rows."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model, 1.0)
-        self.shown: list[torch.Tensor] = []
-        self.masked: list[torch.Tensor] = []
-
-    def predict(self, tokens: torch.Tensor, sigma: torch.Tensor, context: Context | None = None) -> Prediction:
-        self.shown.append(-torch.expm1(-sigma[:, 0].double()))
-        self.masked.append((tokens == self.process.num_states - 1).double().mean(-1))
-        return super().predict(tokens, sigma, context)
 
 
 def shown_under_clamps(sampler: Sampler) -> Watched:
