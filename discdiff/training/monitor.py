@@ -14,7 +14,7 @@ from discdiff.data.batches import Batch
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.evaluation import Sampling, Validator
 from discdiff.training.guard import FiniteGuard
-from discdiff.training.metrics_log import Meter, MetricsFile
+from discdiff.training.metrics_log import Counted, Meter, MetricsFile
 from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
 from discdiff.training.result import Validation
@@ -69,8 +69,8 @@ class Monitor(Callback):
         self.between_steps = True
         self._parameters: list[Tensor] = []
         self._norm: Tensor | None = None
+        self._counted = Counted()
         self._batch: Batch | None = None
-        self._random: dict[str, Tensor] | None = None
         self._pace = (0, 0.0)
 
     # ---- a step ------------------------------------------------------------------------------------------------------
@@ -84,9 +84,8 @@ class Monitor(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._batch = batch
-        if self._random is not None:
-            _set_random_state(self._random)
-            self._random = None
+        assert isinstance(pl_module, TrainingModule)
+        torch.manual_seed(batch.dropout_seed(pl_module.seed))  # so that a resumed run has no random state to restore
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -103,10 +102,14 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self.between_steps = True
-        step = self.step = trainer.global_step
         assert isinstance(pl_module, TrainingModule)
-        self.meter.add(pl_module.row_nats.sum() / batch.tokens, batch.tokens, pl_module.positions)
+        counted = self._counted = self._counted + Counted(pl_module.row_nats.sum(), batch.tokens, pl_module.positions)
+        if trainer.global_step == self.step:
+            return  # micro-batches of this step are still to come
+        self.between_steps = True
+        self._counted = Counted()
+        step = self.step = trainer.global_step
+        self.meter.add(counted.nats / counted.tokens, counted.tokens, counted.positions)
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
         bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
         validate = self.validator is not None and (last or bound_due) and not self.interrupted
@@ -226,27 +229,13 @@ class Monitor(Callback):
             self.metrics_file = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with: the time taken, and torch's random states, which dropout uses."""
-        state: dict[str, Any] = {"seconds": self.clock.seconds, "random": _random_state()}
+        """What a resumed run goes on with: the time taken, and the last bound."""
+        state: dict[str, Any] = {"seconds": self.clock.seconds}
         if self.validation is not None:
             state["validation"] = vars(self.validation).copy()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.clock.before = state_dict["seconds"]
-        self._random = state_dict["random"]
         if "validation" in state_dict:
             self.validation = self.reporter.bound = Validation(**state_dict["validation"])
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
