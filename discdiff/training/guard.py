@@ -12,6 +12,7 @@ from torch import Tensor
 from discdiff.data.batches import Batch
 from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import TrainingError
+from discdiff.training.topology import Peers
 
 FAILED_BATCH = "failed_batch.safetensors"
 SHOWN = 5
@@ -44,10 +45,11 @@ class FiniteGuard:
         dataset: names the sequences.
         folder: where the batch is kept, or None.
         seed: of the run, kept with the batch.
+        peers: the other processes, which check the same numbers; the first with a row at fault keeps its part.
     """
 
-    def __init__(self, dataset: SequenceDataset, folder: Path | None, seed: int) -> None:
-        self.dataset, self.folder, self.seed = dataset, folder, seed
+    def __init__(self, dataset: SequenceDataset, folder: Path | None, seed: int, peers: Peers | None = None) -> None:
+        self.dataset, self.folder, self.seed, self.peers = dataset, folder, seed, peers or Peers()
         self._waiting: deque[tuple[str, Reading, Tensor | None, Batch]] = deque()
 
     def check(self, what: str, value: Tensor, rows: Tensor | None, batch: Batch) -> None:
@@ -83,9 +85,14 @@ class FiniteGuard:
         sequences = batch.sequences
         assert sequences.ids is not None, "rows of a data set have ids"
         faulty = torch.ones(len(sequences), dtype=torch.bool) if rows is None else ~rows.isfinite().cpu()
-        titles = self.dataset.titles(sequences.ids.cpu()[faulty].tolist())
+        found = self.peers.gather(self.dataset.titles(sequences.ids.cpu()[faulty].tolist()))
+        titles = [title for part in found for title in part]
+        keeper = next((rank for rank, part in enumerate(found) if part), 0)
         named = ", ".join(titles[:SHOWN]) + (f" and {len(titles) - SHOWN} more" if len(titles) > SHOWN else "")
-        kept = f" The batch is kept in {self.save(batch)}." if self.folder is not None else ""
+        kept = ""
+        if self.folder is not None:
+            path = self.save(batch) if self.peers.rank == keeper else self.folder / FAILED_BATCH
+            kept = f" The batch is kept in {path}."
         raise TrainingError(
             f"step {batch.step + 1}: the {what} is {number}; sequences: {named}.{kept} "
             "Lower the learning rate or lengthen the warm-up; if it stays, look at these sequences."
