@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from discdiff.errors import ConfigError
-
 
 @dataclass(frozen=True)
 class Launched:
@@ -40,8 +38,6 @@ def by_srun(environment: Mapping[str, str]) -> Launched | None:
     if "SLURM_STEP_NUM_TASKS" not in environment or environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
     tasks, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", 1))
-    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
-        raise ConfigError("srun: --ntasks does not say how many tasks a node has; give --ntasks-per-node instead")
     return Launched("srun", int(environment["SLURM_PROCID"]), tasks // nodes, nodes)
 
 
@@ -56,11 +52,7 @@ LAUNCHERS: tuple[Callable[[Mapping[str, str]], Launched | None], ...] = (by_torc
 
 
 def launched(environment: Mapping[str, str] | None = None) -> Launched | None:
-    """Who started this process among others; None where nobody did.
-
-    Raises:
-        ConfigError: SLURM's tasks are not given by node.
-    """
+    """Who started this process among others; None where nobody did."""
     environment = os.environ if environment is None else environment
     return next((found for look in LAUNCHERS if (found := look(environment)) is not None), None)
 

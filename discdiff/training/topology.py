@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -47,11 +48,14 @@ class Topology:
         """What was asked for, and what was started.
 
         Raises:
-            ConfigError: the two differ, or several nodes were asked for and nothing has started processes on them.
+            ConfigError: the two differ, SLURM's tasks are not given by node, or several nodes were asked for and
+                nothing has started processes on them.
         """
         if strategy not in get_args(StrategyName):
             raise ConfigError(f"strategy: got {strategy!r}, expected {' or '.join(map(repr, get_args(StrategyName)))}")
         found = launched()
+        if found is not None and found.by == "srun" and "SLURM_NTASKS_PER_NODE" not in os.environ:
+            raise ConfigError("srun: give --ntasks-per-node, which says how many processes each node has")
         if found is not None and found.by == "discdiff" and devices in (None, 1):
             found = None  # one of the copies trains something else by itself
         for name, asked, there in (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+import discdiff as dd
 from discdiff.errors import ConfigError
 from discdiff.launch import Launched, launched
+from discdiff.training.signals import requeue
 from discdiff.training.topology import Topology
+from tests.cli.conftest import SMALL, write_fasta
 from tests.training.test_resume import At
 from tests.training.test_safety import Poisoned
-from tests.training.together import Case, together, train, train_all, values
+from tests.training.together import Case, srun, together, train, train_all, values
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a forkserver")
 
@@ -124,7 +129,9 @@ def test_one_process_writes(tmp_path: Path) -> None:
 
 # ---- ends ------------------------------------------------------------------------------------------
 def rank() -> int:
-    return int(os.environ["RANK"])
+    found = launched()
+    assert found is not None
+    return found.rank
 
 
 def signalled(folder: Path, number: int, of_rank: int) -> dict[str, Any]:
@@ -189,13 +196,74 @@ def limited() -> dict[str, Any]:
     if rank():
         time.sleep(1.0)
     late = At(3, "on_train_batch_start", lambda: time.sleep(1.0) if rank() == 0 else None)
-    return train({"max_steps": 10**6, "max_minutes": 2 / 60, "callbacks": [late], "precision": "float64"})
+    return train({"max_steps": 10**6, "max_minutes": 3 / 60, "callbacks": [late], "precision": "float64"})
 
 
 def test_limited_by_time_all_take_the_same_steps() -> None:
     first, second = values(together(2, limited))
-    assert 3 < first["steps"] == second["steps"]
+    assert first["steps"] == second["steps"]
     assert first["losses"] == second["losses"], "the learning rate follows from the time"
+
+
+def commanded(words: list[str]) -> tuple[int, str]:
+    """The command line, as one of several processes; its exit code and standard output."""
+    import contextlib
+    import io
+
+    from discdiff.cli import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        return main(words), out.getvalue()
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    fasta, run = write_fasta(tmp_path / "promoters.fasta", 40), str(tmp_path / "run")
+    words = ["train", str(fasta), "--domain", "dna", "--output", run, *SMALL, "--training.accumulate=2"]
+    assert values(together(2, commanded, words)) == [(0, f"{run}\n"), (0, "")]
+    more = ["train", "--output", run, "--resume", "--training.max_steps", "5"]
+    assert values(together(2, commanded, more)) == [(0, f"{run}\n"), (0, "")]
+    assert len(dd.Pipeline.load(run, device="cpu").sample(2, steps=2, length=8)) == 2
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 5
+
+
+def test_a_slurm_job_is_saved_and_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGUSR1, which SLURM sends before the time is up, reaches the second process first."""
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    run = tmp_path / "run"
+    slurm = {"SLURM_JOB_ID": "4711", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ended = together(2, signalled, run, signal.SIGUSR1, 1, launcher=srun, environment=slurm)
+    assert ended == [(False, "SystemExit: 143")] * 2
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    case: Case = {"max_steps": 40, "precision": "float64", "folder": run, "resume": True}
+    again = values(together(2, train, case, launcher=srun, environment=slurm))[0]
+    assert len(again["losses"]) == 34
+
+
+def test_requeueing_says_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert requeue() == "SLURM job 7 was not requeued: no scontrol on this node's PATH."
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho not allowed >&2; exit 1\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert requeue() == "SLURM job 5_2 was not requeued: not allowed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", ["torchrun", "devices"])
+def test_started_for_real(tmp_path: Path, started: str) -> None:
+    fasta, run = write_fasta(tmp_path / "promoters.fasta", 40), str(tmp_path / "run")
+    words = ["-m", "discdiff", "train", str(fasta), "--domain", "dna", "--output", run, *SMALL]
+    starter = ["-m", "torch.distributed.run", "--nproc-per-node", "2"] if started == "torchrun" else []
+    words = [sys.executable, *starter, *words, *([] if starter else ["--training.devices=2"])]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{run}\n"
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert ran.stderr.count("3 steps in") == 1
 
 
 # ---- who has started whom ---------------------------------------------------------------------------
@@ -213,8 +281,6 @@ def test_launchers_are_told_by_their_environment() -> None:
     assert launched(TORCHRUN | SRUN) == Launched("torchrun", 5, 4, 2), "srun may start torchrun on each node"
     assert launched({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None, "a batch script without srun is one process"
     assert launched(SRUN | {"SLURM_JOB_NAME": "bash"}) is None
-    with pytest.raises(ConfigError, match="--ntasks-per-node"):
-        launched({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})
 
 
 def test_what_was_asked_for_must_be_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +292,11 @@ def test_what_was_asked_for_must_be_what_was_started(monkeypatch: pytest.MonkeyP
         Topology.choose(0, None, "auto")
     with pytest.raises(ConfigError, match="strategy: got 'dpp', expected 'auto' or 'ddp' or 'fsdp'"):
         Topology.choose(1, None, "dpp")  # type: ignore[arg-type]
+    with monkeypatch.context() as slurm:
+        for name in SRUN.keys() - {"SLURM_NTASKS_PER_NODE"}:
+            slurm.setenv(name, SRUN[name])
+        with pytest.raises(ConfigError, match="srun: give --ntasks-per-node"):
+            Topology.choose(None, None, "auto")
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert Topology.choose(None, None, "auto") == Topology.choose(4, 2, "ddp")

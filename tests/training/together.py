@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,11 +71,27 @@ def train_all(cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
     return {name: train(case) for name, case in cases.items()}
 
 
-def _start(rank: int, size: int, port: int, answer: Connection, work: Callable[..., Any], *arguments: Any) -> None:
-    os.environ.update(
-        TORCHELASTIC_RUN_ID="tests", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size),
-        LOCAL_WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip
+def torchrun(rank: int, size: int) -> dict[str, str]:
+    """The environment that `torchrun` makes on one machine."""
+    return {
+        "TORCHELASTIC_RUN_ID": "tests", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+    }  # fmt: skip
+
+
+def srun(rank: int, size: int) -> dict[str, str]:
+    """The environment that SLURM's `srun --ntasks-per-node` makes on one machine."""
+    return {
+        "SLURM_NTASKS": str(size), "SLURM_STEP_NUM_TASKS": str(size), "SLURM_NTASKS_PER_NODE": str(size),
+        "SLURM_NNODES": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank),
+        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train",
+    }  # fmt: skip
+
+
+def _start(
+    rank: int, environment: dict[str, str], answer: Connection, work: Callable[..., Any], *arguments: Any
+) -> None:
+    os.environ.update(environment)
     torch.set_num_threads(1)
     torch.manual_seed(rank)  # networks that are not seeded would begin differently
     try:
@@ -93,14 +108,22 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def together(size: int, work: Callable[..., Any], *arguments: Any, seconds: float = 120.0) -> list[Any]:
+def together(
+    size: int,
+    work: Callable[..., Any],
+    *arguments: Any,
+    seconds: float = 120.0,
+    launcher: Callable[[int, int], dict[str, str]] = torchrun,
+    environment: dict[str, str] | None = None,
+) -> list[Any]:
     """What `work` gives in each of some processes: `(True, its value)`, `(False, its error)`, or None if it died."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.together"])
-    port, ends, processes = free_port(), [], []
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **(environment or {})}
+    ends, processes = [], []
     for rank in range(size):
         here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_start, args=(rank, size, port, there, work, *arguments))
+        process = context.Process(target=_start, args=(rank, launcher(rank, size) | meeting, there, work, *arguments))
         process.start()
         there.close()
         ends.append(here)
@@ -123,4 +146,4 @@ def values(answers: list[Any]) -> list[Any]:
     return [answer[1] for answer in answers]
 
 
-__all__ = ["Path", "dataset", "together", "train", "train_all", "values"]
+__all__ = ["dataset", "srun", "together", "torchrun", "train", "train_all", "values"]
