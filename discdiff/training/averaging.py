@@ -10,6 +10,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from discdiff.model import Diffusion
 
 
 class MovingAverage(WeightAveraging):
@@ -30,11 +33,11 @@ class MovingAverage(WeightAveraging):
         self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:
-            self._average_model.requires_grad_(False)
-            # The counter is read at each step: on a GPU that would wait for the device.
-            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+        # Not Lightning's own, which warns of every model that could be sharded.
+        self._average_model = AveragedModel(pl_module, device=pl_module.device, use_buffers=False)
+        self._average_model.requires_grad_(False)
+        # The counter is read at each step: on a GPU that would wait for the device.
+        self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._average_model is not None
@@ -64,14 +67,15 @@ class MovingAverage(WeightAveraging):
         return 0 if self._average_model is None else int(self._average_model.n_averaged)
 
     @contextmanager
-    def averaged(self, module: LightningModule) -> Iterator[None]:
-        """The module has the averaged weights inside, its own again outside."""
+    def averaged(self, module: LightningModule) -> Iterator[Diffusion]:
+        """The module's model, which has the averaged weights inside, its own again outside."""
+        model: Any = module.model
         if not self.updates:
-            yield
+            yield model
             return
         self._swap_models(module)
         try:
-            yield
+            yield model
         finally:
             self._swap_models(module)
 

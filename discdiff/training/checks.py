@@ -57,3 +57,28 @@ def check_numbers(**numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise ConfigError(f"{name}: got {value}, expected a positive number")
+
+
+def check_sharding(model: Diffusion, optimizer: str, compiled: bool) -> None:
+    """Refuse what cannot be done with parts of weights.
+
+    Raises:
+        IncompatibleError: got, expected, remedy.
+    """
+    if optimizer != "adamw":
+        raise IncompatibleError(
+            "strategy='fsdp'",
+            got=f"optimizer={optimizer!r}, which needs whole matrices",
+            expected="optimizer='adamw'",
+            remedy="Take it, with about a third of the learning rate, or strategy='ddp'.",
+        )
+    if compiled:
+        raise IncompatibleError(
+            "strategy='fsdp'", got="compile=True", expected="compile=False", remedy="Leave it out, or take 'ddp'."
+        )
+    inside = {id(parameter) for parameter in model.network.parameters()}
+    outside = [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
+    if outside:
+        raise IncompatibleError(
+            "strategy='fsdp'", got=f"weights outside the network ({outside[0]})", expected="none", remedy="Take 'ddp'."
+        )

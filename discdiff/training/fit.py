@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from discdiff.model import Diffusion
 from discdiff.networks.evaluation import check_compiler
 from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
-from discdiff.training.checks import check_numbers, check_parts
+from discdiff.training.checks import check_numbers, check_parts, check_sharding
 from discdiff.training.evaluation import Sampling, Validator, profile_of
 from discdiff.training.guard import FiniteGuard
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
@@ -179,6 +180,8 @@ def fit(
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
     topology = Topology.choose(devices, nodes, strategy)
+    if topology.sharded:
+        check_sharding(model, optimizer, compile)
     peers = Peers(topology.rank, topology.processes)
     place = topology.device(choose_device(device), device)
     threads = (2 if place.type == "cuda" else 0) if workers is None else workers
@@ -218,8 +221,13 @@ def fit(
         from discdiff.training.checkpoint_io import AtomicCheckpointIO
         from discdiff.training.module import TrainingModule
         from discdiff.training.monitor import Monitor
+        from discdiff.training.sharding import ShardedAverage
 
-    average = None if ema_decay is None else MovingAverage(ema_decay)
+    (model.double() if precision == "float64" else model).train()
+    average: MovingAverage | ShardedAverage | None = None if ema_decay is None else MovingAverage(ema_decay)
+    trained = model
+    if topology.sharded:  # the model itself is given whole weights where somebody looks at it
+        trained, average = copy.deepcopy(model), ShardedAverage(model.to(place), ema_decay)
     monitor = Monitor(
         peers,
         clock,
@@ -240,11 +248,12 @@ def fit(
         metrics_path=path / "metrics.csv" if path is not None and "csv" in loggers and peers.first else None,
     )
     module = TrainingModule(
-        model,
+        trained,
         loss,
         mean_length=float(data.model_lengths.double().mean()),
         seed=seed,
         parts=accumulate * peers.size,
+        sharded=topology.sharded,
         make_optimizer=functools.partial(
             make_optimizer, optimizer, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
         ),
@@ -252,9 +261,8 @@ def fit(
             step, clock.progress(step), warmup_steps=warmup, decay=schedule, timed=max_minutes is not None
         ),
     )
-    (model.double() if precision == "float64" else model).train()
     terminated = False
-    with around(place, seed, model.network, compile, gradient_checkpointing), interruptible(monitor):
+    with around(place, seed, trained.network, compile, gradient_checkpointing), interruptible(monitor):
         trainer = Trainer(
             **topology.of_trainer(place),
             precision=lightning_name,

@@ -13,6 +13,7 @@ from discdiff.data.batches import Batch
 from discdiff.errors import CheckpointError
 from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
+from discdiff.training.sharding import gather, shard
 
 
 class TrainingModule(LightningModule):
@@ -30,6 +31,7 @@ class TrainingModule(LightningModule):
         mean_length: tokens in a sequence, over the training set.
         seed: of the noise.
         parts: micro-batches in a step, over all processes.
+        sharded: spread the network's weights over the processes.
         make_optimizer: given the model, and whether to fuse.
         rate_factor: the learning rate over its peak after a number of steps.
 
@@ -45,11 +47,13 @@ class TrainingModule(LightningModule):
         mean_length: float,
         seed: int,
         parts: int = 1,
+        sharded: bool = False,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         rate_factor: Callable[[int], float],
     ) -> None:
         super().__init__()
         self.model, self.loss, self.mean_length, self.seed = model, loss, mean_length, seed
+        self.sharded = sharded
         self.parts, self.make_optimizer, self.rate_factor = parts, make_optimizer, rate_factor
         self._row_nats: list[Tensor] = []
         self.positions = 0
@@ -59,8 +63,15 @@ class TrainingModule(LightningModule):
         """Nats of each row of the last batch, `[B]`, detached."""
         return self._row_nats[-1]
 
+    def configure_model(self) -> None:
+        """Shard the network, once the processes know of one another."""
+        if self.sharded:
+            assert self.device_mesh is not None, "Lightning's strategy for sharded models makes one"
+            shard(self.model.network, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective on one batch, in nats per token; on a part of it, what the part adds times the parts."""
+        gather(self.model.network)
         values = self.loss(self.model, batch.sequences, generator=batch.keys(self.seed))
         self._row_nats[:] = [values.detach()]
         packed = self.model.network.leaves_out_padding(self.device)

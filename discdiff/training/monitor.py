@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from discdiff.data.batches import Batch
+from discdiff.model import Diffusion
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.evaluation import Sampling, Validator
 from discdiff.training.guard import FiniteGuard
@@ -19,6 +20,7 @@ from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
 from discdiff.training.result import Validation
 from discdiff.training.schedule import Clock, Every
+from discdiff.training.sharding import ShardedAverage, whole
 from discdiff.training.signals import Stop, terminate_after_step
 from discdiff.training.storage import Storage
 from discdiff.training.topology import Peers
@@ -54,7 +56,7 @@ class Monitor(Callback):
         reporter: Reporter,
         *,
         storage: Storage | None,
-        average: MovingAverage | None,
+        average: MovingAverage | ShardedAverage | None,
         validator: Validator | None,
         sampling: Sampling | None,
         gradient_clip: float | None,
@@ -115,7 +117,7 @@ class Monitor(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         limit = float("inf") if self.gradient_clip is None else self.gradient_clip
-        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
+        self._norm = whole(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         assert self._batch is not None
         self.guard.check("gradient norm", self._norm, None, self._batch)
         self.between_steps = False
@@ -168,21 +170,22 @@ class Monitor(Callback):
         """Validate and sample with the averaged weights, in eval mode; training goes on as if it had not happened."""
         assert isinstance(module, TrainingModule)
         assert self.step is not None
-        module.model.eval()
-        try:
-            with self._averaged(module), trainer.precision_plugin.forward_context(), torch.no_grad():
+        with self._averaged(module) as model, trainer.precision_plugin.forward_context(), torch.no_grad():
+            model.eval()
+            try:
                 if validate and self.validator is not None:
-                    self.validation = self.validator(module.model, self.step, self._busy("validating"))
+                    self.validation = self.validator(model, self.step, self._busy("validating"))
                     self.reporter.bound = self.validation
                 if samples and self.sampling is not None and self.peers.first:
                     busy = self._busy("sampling")
-                    texts = self.sampling(module.model, self.step, lambda k, n, _: busy(k, n))
+                    texts = self.sampling(model, self.step, lambda k, n, _: busy(k, n))
                     self._show(trainer, texts, float("inf") if last else self.clock.seconds)
-        finally:
-            module.model.train()
+            finally:
+                model.train()
 
-    def _averaged(self, module: LightningModule) -> Any:
-        return nullcontext() if self.average is None else self.average.averaged(module)
+    def _averaged(self, module: LightningModule) -> AbstractContextManager[Diffusion]:
+        assert isinstance(module, TrainingModule)
+        return nullcontext(module.model) if self.average is None else self.average.averaged(module)
 
     def _busy(self, what: str) -> Any:
         def report(part: int, parts: int) -> None:
@@ -242,9 +245,9 @@ class Monitor(Callback):
         assert self.storage is not None
         assert isinstance(module, TrainingModule)
         self.storage.save_checkpoint(trainer)
-        if self.peers.first:
-            with self._averaged(module):
-                self.storage.save_run(module.model)
+        with self._averaged(module) as model:
+            if self.peers.first:
+                self.storage.save_run(model)
 
     # ---- interruptions -----------------------------------------------------------------------------------------------
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -99,7 +99,7 @@ class Topology:
         if self.sharded:
             from discdiff.training.sharding import ShardedStrategy
 
-            return ShardedStrategy(data_parallel_size=self.processes)
+            return ShardedStrategy(self.processes)
         from lightning.pytorch.strategies import DDPStrategy
         from torch.nn.parallel import DistributedDataParallel
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import discdiff as dd
-from discdiff.errors import ConfigError
+from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.launch import Launched, launched
 from discdiff.training.signals import requeue
 from discdiff.training.topology import Topology
@@ -77,6 +77,44 @@ def test_for_two_hundred_steps(processes: int) -> None:
     one, several = train_all(LONG), values(together(processes, train_all, LONG))
     for name, case in LONG.items():
         check_equal(case, one[name], [run[name] for run in several])
+
+
+# ---- parts of weights -------------------------------------------------------------------------------
+SHARDED: Case = {"strategy": "fsdp", "optimizer": "adamw", "precision": "float64", "schedule": "constant"}
+
+
+def sharded(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """A whole run, one that goes on, and one of whole weights that goes on as one of parts."""
+    case = SHARDED | {"max_steps": 12, "valid": 9, "validate_every": 6, "samples": 2, "sampler_steps": 2}
+    run = train(case | {"folder": folder / "whole", "profile_sequences": 0})
+    again = resumed(folder / "parts", SHARDED, SHARDED)
+    return run, again, resumed(folder / "mixed", SHARDED | {"strategy": "ddp"}, SHARDED | {"accumulate": 2})
+
+
+def test_parts_of_weights(tmp_path: Path) -> None:
+    one = train(SHARDED | {"strategy": "ddp", "max_steps": 12, "valid": 9, "validate_every": 6})
+    for run, again, mixed in values(together(2, sharded, tmp_path)):
+        check_equal(SHARDED | {"max_steps": 12}, one, [run])
+        for other in (again, mixed):
+            assert other["losses"] == pytest.approx(one["losses"][5:], rel=1e-9)
+            for name, weight in one["weights"].items():
+                np.testing.assert_allclose(other["weights"][name], weight, rtol=1e-9, atol=1e-11)
+    saved = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "parts")
+    ]
+    live, average = (saved[0][name]["model.network.output.weight"] for name in ("current_model_state", "state_dict"))
+    assert not torch.equal(live, average)
+    torch.testing.assert_close(saved[1]["state_dict"]["model.network.output.weight"], average)
+    # and one process goes on with what they have left
+    alone = SHARDED | {"strategy": "ddp", "max_steps": 14}
+    more = train(alone | {"resume": True, "folder": tmp_path / "parts"})["losses"]
+    assert more == pytest.approx(train(alone)["losses"][12:], rel=1e-9)
+
+
+def test_what_needs_whole_weights_is_refused() -> None:
+    for wrong, message in ({"optimizer": "muon"}, "optimizer='adamw'"), ({"compile": True}, "compile=False"):
+        with pytest.raises(IncompatibleError, match=message):
+            train(SHARDED | {"max_steps": 1} | wrong)
 
 
 # ---- files, and going on ---------------------------------------------------------------------------
