@@ -22,4 +22,9 @@ run 60 loader.jsonl "$PYTHON" -m benchmarks.loader --config G2
 run 60 sample-s1.jsonl "$PYTHON" -m benchmarks.sample --config S1 --steps 64 --device cuda
 run 60 sample-s2.jsonl "$PYTHON" -m benchmarks.sample --config S2 --steps 64 --device cuda --compile
 run 60 blocks.jsonl "$PYTHON" -m benchmarks.blocks --device cuda --dtype bfloat16
+# several GPUs, where there are: parts of weights and copies of them take the same losses
+GPUS=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+if [ "$GPUS" -gt 1 ]; then
+    run 120 topology.jsonl "$PYTHON" -m benchmarks.topology --device cuda --steps 50
+fi
 echo "results in $OUT"

@@ -22,7 +22,7 @@ from discdiff.training.topology import Topology
 from tests.cli.conftest import SMALL, write_fasta
 from tests.training.test_resume import At
 from tests.training.test_safety import Poisoned
-from tests.training.together import Case, srun, together, train, train_all, values
+from tests.training.together import Case, free_port, srun, together, train, train_all, values
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a forkserver")
 
@@ -302,6 +302,58 @@ def test_started_for_real(tmp_path: Path, started: str) -> None:
     assert ran.stdout == f"{run}\n"
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert ran.stderr.count("3 steps in") == 1
+
+
+SRUN_SCRIPT = """#!/bin/bash
+# two tasks on one machine; the second is told that the time is up as soon as there is a first checkpoint
+shift
+export SLURM_STEP_NUM_TASKS=2 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_STEP_NUM_NODES=1 SLURM_NODEID=0
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" & one=$!
+SLURM_PROCID=1 SLURM_LOCALID=1 "$@" & two=$!
+if [ "$SLURM_RESTART_COUNT" = 0 ]; then
+    until [ -f "$RUN/checkpoints/last.ckpt" ]; do sleep 0.1; done
+    kill -USR1 $two
+fi
+wait $one; first=$?
+wait $two && exit $first
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_script(tmp_path: Path) -> None:
+    """The documented one, by a pretended `srun`: stopped, requeued, started again, done."""
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    script = next(part.split("```")[0] for part in page.split("```bash\n") if part.startswith("#!/bin/bash"))
+    (tmp_path / "job.sh").write_text(script)
+    discdiff = f'#!/bin/sh\nexec {sys.executable} -m discdiff "$@"\n'
+    asked = f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n"
+    for name, text in {"srun": SRUN_SCRIPT, "discdiff": discdiff, "scontrol": asked}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    write_fasta(tmp_path / "promoters.fasta", 40)
+    config, run = tmp_path / "my.yaml", tmp_path / "run"
+    config.write_text(
+        f"domain: dna\ndata: {{train: {tmp_path}/promoters.fasta}}\n"
+        "network: {class_path: Transformer, init_args: {dim: 16, depth: 1, heads: 2}}\n"
+        "training: {max_steps: 3000, batch_size: 8, samples: 0, device: cpu, loggers: [csv], validate_every: 100, "
+        "profile_sequences: 0}\n"
+    )
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711", "CONFIG": str(config), "RUN": str(run),
+        "SLURM_JOB_NAME": "discdiff", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+    }  # fmt: skip
+    steps = []
+    for restart in (0, 1):
+        words = ["bash", str(tmp_path / "job.sh")]
+        ran = subprocess.run(
+            words, env=environment | {"SLURM_RESTART_COUNT": str(restart)}, capture_output=True, text=True,
+            check=False, timeout=250,
+        )  # fmt: skip
+        assert ran.returncode == (0 if restart else 143), ran.stderr
+        saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        steps.append(saved["global_step"])
+    assert 100 <= steps[0] < steps[1] == 3000
+    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
 
 
 # ---- who has started whom ---------------------------------------------------------------------------
