@@ -211,6 +211,8 @@ def _claims(method: Method, constraint: Constraint) -> bool:
 def _notes(method: Method, classes: Tensor | None) -> list[str]:
     """What differs from what was profiled, and is not refused."""
     notes = ["profiled over the classes together"] if classes is not None else []
+    if method.planned.certificate is not None and method.model.time_conditioned:
+        notes.append("profiled at the noise of what is known, not at the grid's")
     return [*notes, *(["profiled in float32"] if method.precision not in (None, "float32") else [])]
 
 
