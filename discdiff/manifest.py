@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from discdiff.errors import CheckpointError
+from discdiff.unfinished import begun, cut_short
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.json"
@@ -32,15 +33,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: one sentence on what is missing, damaged, or of another version.
     """
-    path = folder / MODEL_FILE
+    path = cut_short(folder, MODEL_FILE) or folder / MODEL_FILE
     if not folder.is_dir():
         what = "a file, not a run folder" if folder.exists() else "no such run folder"
         raise CheckpointError(f"{folder}: {what}. Give the folder that `discdiff train` wrote.")
     if not path.is_file():
-        unfinished = (folder / "checkpoints").is_dir()
         remedy = "Give the folder that `discdiff train` wrote."
-        if unfinished:
-            remedy = "Training was cut short: go on with `discdiff train … --resume`."
+        if begun(folder):
+            remedy = (
+                "Training there has saved no model yet; if it was stopped, go on with "
+                f"`discdiff train --output {folder} --resume`."
+            )
         raise CheckpointError(f"{folder}: has no {MODEL_FILE}. {remedy}")
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))

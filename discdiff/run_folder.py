@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,9 +25,17 @@ from discdiff.data.lengths import LengthModel
 from discdiff.description import build, describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, DiscdiffError
-from discdiff.manifest import FORMAT_VERSION, MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest, sha256
+from discdiff.manifest import (
+    FORMAT_VERSION,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    check_files,
+    read_manifest,
+    sha256,
+)
 from discdiff.model import Diffusion
 from discdiff.samplers.profile import Profile
+from discdiff.unfinished import SAVING, cut_short
 
 PROFILE_FILE = "profile.json"
 
@@ -60,7 +69,7 @@ def save_run(run: Run, folder: str | Path) -> None:
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name)
         run.domain.save(fresh)
         weights = {name: value.detach().cpu().contiguous() for name, value in run.model.state_dict().items()}
@@ -79,13 +88,28 @@ def save_run(run: Run, folder: str | Path) -> None:
         }
         (fresh / MODEL_FILE).write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         mode = (fresh / MODEL_FILE).stat().st_mode
-        for file in [*files, MODEL_FILE]:
+        # Weights and manifest change from save to save and come last, so that `cut_short` can tell how far a
+        # save came that was killed.
+        files = [*(file for file in files if file != WEIGHTS_FILE), WEIGHTS_FILE, MODEL_FILE]
+        for file in files:
             (fresh / file).chmod(mode)  # safetensors writes for the owner alone
             _sync(fresh / file)
+        for file in files:
             (fresh / file).replace(folder / file)
     _sync(folder)
     if run.profile is not None:
         save_profile(run.profile, folder)
+
+
+def finish_save(folder: Path) -> None:
+    """Put in its place what a save that was killed left undone, and remove what it left over.
+
+    Only for the one process that writes in the folder.
+    """
+    if (manifest := cut_short(folder, MODEL_FILE)) is not None:
+        manifest.replace(folder / MODEL_FILE)
+    for left in folder.glob(f"{SAVING}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def save_profile(profile: Profile, folder: str | Path) -> None:
@@ -97,7 +121,7 @@ def save_profile(profile: Profile, folder: str | Path) -> None:
     folder = Path(folder)
     weights = read_manifest(folder)["sha256"][WEIGHTS_FILE]
     text = json.dumps(replace(profile, weights=weights).to_json(), allow_nan=False) + "\n"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name) / PROFILE_FILE
         fresh.write_text(text, encoding="utf-8")
         _sync(fresh)
@@ -176,4 +200,4 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-__all__ = ["PROFILE_FILE", "Run", "load_profile", "load_run", "save_profile", "save_run"]
+__all__ = ["PROFILE_FILE", "Run", "finish_save", "load_profile", "load_run", "save_profile", "save_run"]

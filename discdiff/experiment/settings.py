@@ -118,6 +118,8 @@ class Training:
     samples: int = 8
     log_every: int = 50
     checkpoint_minutes: float = 5.0
+    on_divergence: Literal["stop", "skip"] = "stop"
+    max_skipped: int = 10
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv", "tensorboard")
 
 

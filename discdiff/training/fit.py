@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
@@ -19,7 +20,7 @@ from discdiff.networks.evaluation import check_compiler
 from discdiff.samplers.base import Sampler, check_sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
-from discdiff.training.guard import FiniteGuard
+from discdiff.training.guard import FiniteGuard, OnDivergence
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
@@ -75,6 +76,8 @@ def fit(
     resume: bool | str | Path = False,
     overwrite: bool = False,
     checkpoint_minutes: float = 5.0,
+    on_divergence: OnDivergence = "stop",
+    max_skipped: int = 10,
     config: str | None = None,
     sampling_defaults: dict[str, Any] | None = None,
     domain: Domain | None = None,
@@ -120,9 +123,15 @@ def fit(
         log_every: steps between lines of `metrics.csv`.
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
-            weights are those of the uninterrupted run, bit by bit (runs limited by time aside).
+            weights are those of the uninterrupted run, bit by bit (runs limited by time aside). A run that was stopped
+            before its first checkpoint starts from its first step.
         overwrite: replace the run that the folder holds.
-        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too.
+        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too. Where one cannot be
+            written, the one before stands, a warning says why, and it is tried again within a minute.
+        on_divergence: what to do where a loss or gradient is infinite or not a number: "stop", or "skip" the step:
+            weights, average and optimiser stay as they were, and the batch is kept in the folder. That takes the memory
+            of all these once more.
+        max_skipped: how many steps may be skipped, resumed ones included; at the next, training stops.
         config: text of the experiment's `config.yaml`, kept in the folder.
         sampling_defaults: kept in the folder for `Pipeline.sample`.
         domain: of bare sequences.
@@ -137,8 +146,10 @@ def fit(
     Raises:
         IncompatibleError: data, loss and model do not fit together.
         ConfigError: an argument out of range.
-        CheckpointError: the folder holds a run, or there is nothing to resume from.
-        TrainingError: loss or gradient became infinite or not a number; the batch is kept in the folder.
+        CheckpointError: the folder holds a run, cannot be written to, or another process trains there; there is nothing
+            to resume from; or the end of the run could not be saved (what was saved before stands).
+        TrainingError: loss or gradient became infinite or not a number, more than `max_skipped` times where such steps
+            are skipped; the batch is kept in the folder.
         KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
             run folder are written, and the averaged weights are in the model.
         SystemExit: after SIGTERM, likewise, with code 143.
@@ -157,6 +168,10 @@ def fit(
         raise ConfigError(f"ema_decay: got {ema_decay}, expected a number in [0, 1), or None")
     clock = Clock(max_steps, max_minutes)
     check_optimizer(optimizer)
+    if on_divergence not in get_args(OnDivergence):
+        raise ConfigError(f"on_divergence: got {on_divergence!r}, expected 'stop' or 'skip'")
+    if max_skipped < 0:
+        raise ConfigError(f"max_skipped: got {max_skipped}, expected 0 or more")
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
@@ -179,7 +194,10 @@ def fit(
         steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
         sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress)
-    for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
+    notes = [] if storage is None else storage.notes
+    if resume and checkpoint is None:
+        notes.append("no checkpoint yet: training starts from its first step")
+    for note in [*notes, *data.notes, *([] if held_out is None else held_out.notes)]:
         reporter.note(note)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
@@ -194,7 +212,7 @@ def fit(
     average = None if ema_decay is None else MovingAverage(ema_decay)
     monitor = Monitor(
         clock,
-        FiniteGuard(data, path, seed),
+        FiniteGuard(data, path, seed, max_skipped=max_skipped if on_divergence == "skip" else None, tell=reporter.note),
         reporter,
         storage=storage,
         average=average,
@@ -222,7 +240,13 @@ def fit(
     )
     (model.double() if precision == "float64" else model).train()
     terminated = False
-    with around(place, seed, model.network, compile, gradient_checkpointing), interruptible(monitor):
+    with (
+        around(place, seed, model.network, compile, gradient_checkpointing),
+        interruptible(monitor),
+        ExitStack() as stack,
+    ):
+        if storage is not None:
+            stack.callback(storage.close)
         trainer = Trainer(
             accelerator=place.type,
             devices=1 if place.type == "cpu" else [place.index],
@@ -254,32 +278,37 @@ def fit(
     if average is not None:
         average.finish(module)
     model.to(place).eval()
-    if storage is not None and monitor.step:
-        storage.save_run(model)
-    ended = not (terminated or monitor.interrupted)
-    if ended and monitor.step and storage is not None and held_out is not None and profile_sequences:
+    ended, steps = not (terminated or monitor.interrupted), trainer.global_step
+    if storage is not None and steps and (monitor.between_steps or average is not None):
+        storage.save_run(model)  # even with nothing left to do: the run before may have been killed before it did
+    profiled = storage is None or (monitor.step is None and storage.has_profile())
+    if ended and steps and storage is not None and not profiled and held_out is not None and profile_sequences:
         profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
         if profile is not None:
             storage.save_profile(profile)
             reporter.note(f"{profile}: `discdiff sample --error`")
+    if storage is not None:
+        storage.close()
     if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
         raise SystemExit(143) if terminated else KeyboardInterrupt
     return FitResult(
-        steps=trainer.global_step,
+        steps=steps,
         seconds=clock.seconds,
         tokens_per_second=monitor.tokens_per_second(),
         padding=monitor.meter.padding,
         loss=monitor.meter.recent(),
         validation=monitor.validation,
-        stopped="steps" if trainer.global_step >= max_steps else "time",
+        stopped="steps" if steps >= max_steps else "time",
         folder=path,
     )
 
 
 def _farewell(step: int, folder: Path | None) -> str:
-    if folder is None or not step:
+    if folder is None:
         return f"Stopped after {step:,} steps."
+    if not step:
+        return "Stopped before the first step; `--resume` (resume=True) starts it."
     return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."
 
 
