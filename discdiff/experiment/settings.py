@@ -98,6 +98,8 @@ class Training:
     max_steps: int = 10_000
     max_minutes: float | None = None
     batch_size: int = 64
+    accumulate: int = 1
+    workers: int | None = None
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     warmup_steps: int | None = None

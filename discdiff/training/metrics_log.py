@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,25 @@ COLUMNS = (
     "val/bits_per_token",
     "val/standard_error",
 )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one step, or a part of it, has gone through.
+
+    Attributes:
+        nats: the sum over its rows, on its device.
+        tokens: how many they had.
+        positions: how many the network was shown, padding included.
+    """
+
+    nats: Tensor = field(default_factory=lambda: torch.zeros(()))
+    tokens: int = 0
+    positions: int = 0
+
+    def __add__(self, other: Counted) -> Counted:
+        nats = other.nats if not self.tokens else self.nats + other.nats
+        return Counted(nats, self.tokens + other.tokens, self.positions + other.positions)
 
 
 class Meter:

@@ -16,7 +16,7 @@ from discdiff.errors import DiscdiffWarning
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.evaluation import Sampling, Validator
 from discdiff.training.guard import FiniteGuard, Undo
-from discdiff.training.metrics_log import Meter, MetricsFile
+from discdiff.training.metrics_log import Counted, Meter, MetricsFile
 from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
 from discdiff.training.result import Validation
@@ -71,8 +71,8 @@ class Monitor(Callback):
         self.between_steps = True
         self._parameters: list[Tensor] = []
         self._norm: Tensor | None = None
+        self._counted = Counted()
         self._batch: Batch | None = None
-        self._random: dict[str, Tensor] | None = None
         self._meter_state: dict[str, Any] | None = None
         self._undo: Undo | None = None
         self._told: set[str] = set()
@@ -102,9 +102,8 @@ class Monitor(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._batch = batch
-        if self._random is not None:
-            _set_random_state(self._random)
-            self._random = None
+        assert isinstance(pl_module, TrainingModule)
+        torch.manual_seed(batch.dropout_seed(pl_module.seed))  # so that a resumed run has no random state to restore
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -123,20 +122,25 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        counted = self._counted = self._counted + Counted(pl_module.row_nats.sum(), batch.tokens, pl_module.positions)
+        if trainer.global_step == self.step:
+            return  # micro-batches of this step are still to come
         if self._undo is not None:
             self._undo.restore_unless(self.guard.verdict())
         self.between_steps = True
+        self._counted = Counted()
         step = self.step = trainer.global_step
-        assert isinstance(pl_module, TrainingModule)
-        self.meter.add(pl_module.row_nats.sum() / batch.tokens, batch.tokens, pl_module.positions)
+        self.meter.add(counted.nats / counted.tokens, counted.tokens, counted.positions)
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
         bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
         validate = self.validator is not None and (last or bound_due) and not self.interrupted
         sample = self.sampling is not None and (last or samples_due) and not self.interrupted
         save = self.storage is not None and (last or validate or self.interrupted or self.storage.due)
         with self.clock.pause() if validate or sample or save else nullcontext():
-            if validate or sample:
+            if validate or sample or save:
                 self.guard.flush()
+            if validate or sample:
                 self.look(trainer, pl_module, validate=validate, samples=sample, last=last)
             stop = last or self.interrupted
             if stop or validate or step % self.log_every == 0:
@@ -261,8 +265,8 @@ class Monitor(Callback):
             self.metrics_file = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with: the time taken, and torch's random states, which dropout uses."""
-        state: dict[str, Any] = {"seconds": self.clock.seconds, "random": _random_state()}
+        """What a resumed run goes on with: the time taken, the last bound, what the next line of the log is of."""
+        state: dict[str, Any] = {"seconds": self.clock.seconds}
         state |= {"skipped": self.guard.skipped, "meter": self.meter.state_dict()}
         if self.validation is not None:
             state["validation"] = vars(self.validation).copy()
@@ -270,21 +274,7 @@ class Monitor(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.clock.before = state_dict["seconds"]
-        self._random = state_dict["random"]
         self.guard.skipped = state_dict.get("skipped", 0)
         self._meter_state = state_dict.get("meter")
         if "validation" in state_dict:
             self.validation = self.reporter.bound = Validation(**state_dict["validation"])
-
-
-def _random_state() -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
