@@ -17,7 +17,7 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.description import describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError
-from discdiff.manifest import MODEL_FILE
+from discdiff.manifest import CONFIG_FILE, OLD_FILES
 from discdiff.model import Diffusion
 from discdiff.run_folder import PROFILE_FILE, Run, save_profile, save_run
 from discdiff.samplers.profile import Profile
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 # Files of an earlier run, removed where it is overwritten.
 _OF_A_RUN = (
-    CHECKPOINT, Path(MODEL_FILE), Path("metrics.csv"), Path("samples.txt"), Path("failed_batch.safetensors"),
-    Path(PROFILE_FILE),
+    CHECKPOINT, Path(CONFIG_FILE), *map(Path, OLD_FILES), Path("metrics.csv"), Path("samples.txt"),
+    Path("failed_batch.safetensors"), Path(PROFILE_FILE),
 )  # fmt: skip
 PACKAGES = ("discdiff", "torch", "lightning", "numpy", "tokenizers", "safetensors")
 
@@ -72,7 +72,7 @@ class Storage:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder}: a file of that name exists; name another folder")
-        used = [path for path in _OF_A_RUN[:2] if (self.folder / path).exists()]
+        used = [path for path in _OF_A_RUN[:3] if (self.folder / path).exists()]
         if used and not resume and not overwrite:
             raise CheckpointError(
                 f"{self.folder}: holds a run already ({used[0]}). Resume it, overwrite it, or name another folder."
