@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
-CONFIG_FILE = "config.yaml"
+SETTINGS_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"  # written as training begins
 LOCK_FILE = ".training.lock"  # there while a process trains, and after one was killed
 SAVING = ".saving-"  # folders where files are made that then take their places
@@ -31,4 +31,4 @@ def cut_short(folder: Path, manifest: str) -> Path | None:
     return None
 
 
-__all__ = ["CHECKPOINT", "CONFIG_FILE", "ENVIRONMENT_FILE", "LOCK_FILE", "SAVING", "begun", "cut_short"]
+__all__ = ["CHECKPOINT", "ENVIRONMENT_FILE", "LOCK_FILE", "SAVING", "SETTINGS_FILE", "begun", "cut_short"]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discdiff.errors import CheckpointError, ConfigError
-from discdiff.unfinished import CHECKPOINT, CONFIG_FILE, LOCK_FILE, begun
+from discdiff.unfinished import CHECKPOINT, LOCK_FILE, SETTINGS_FILE, begun
 
 if TYPE_CHECKING:
     from discdiff.experiment import Experiment
@@ -106,9 +106,9 @@ def _check_folder(folder: Path, arguments: argparse.Namespace) -> None:
     if arguments.resume:
         if not (folder / CHECKPOINT).is_file() and not begun(folder):
             raise CheckpointError(f"{folder}: no checkpoint to resume from; leave out --resume to start a run")
-        if arguments.config is None and arguments.file is None and not (folder / CONFIG_FILE).is_file():
+        if arguments.config is None and arguments.file is None and not (folder / SETTINGS_FILE).is_file():
             raise CheckpointError(
-                f"{folder}: has no {CONFIG_FILE} that says how to go on; give the first command again, with --resume"
+                f"{folder}: has no {SETTINGS_FILE} that says how to go on; give the first command again, with --resume"
             )
     elif not arguments.overwrite and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise CheckpointError(

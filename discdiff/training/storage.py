@@ -23,7 +23,7 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.description import describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffWarning
-from discdiff.manifest import MODEL_FILE
+from discdiff.manifest import CONFIG_FILE, OLD_FILES
 from discdiff.model import Diffusion
 from discdiff.run_folder import PROFILE_FILE, Run, finish_save, load_profile, save_profile, save_run
 from discdiff.samplers.profile import Profile
@@ -32,14 +32,15 @@ from discdiff.training.guard import FAILED_BATCH
 from discdiff.training.lock import FolderLock
 from discdiff.training.metrics_log import METRICS_FILE
 from discdiff.training.writing import write_whole
-from discdiff.unfinished import CHECKPOINT, CONFIG_FILE, ENVIRONMENT_FILE
+from discdiff.unfinished import CHECKPOINT, ENVIRONMENT_FILE, SETTINGS_FILE
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 # Files of an earlier run, removed where it is overwritten.
 _OF_A_RUN = (
-    CHECKPOINT, Path(MODEL_FILE), Path(METRICS_FILE), Path(SAMPLES_FILE), Path(FAILED_BATCH), Path(PROFILE_FILE),
+    CHECKPOINT, Path(CONFIG_FILE), *map(Path, OLD_FILES), Path(METRICS_FILE), Path(SAMPLES_FILE), Path(FAILED_BATCH),
+    Path(PROFILE_FILE),
 )  # fmt: skip
 PACKAGES = ("discdiff", "torch", "lightning", "numpy", "tokenizers", "safetensors")
 RETRY_SECONDS = 60.0
@@ -108,7 +109,7 @@ class Storage:
             about = environment(device) | {"precision": precision}
             self._about = {ENVIRONMENT_FILE: json.dumps(about, indent=2) + "\n"}
             if config is not None:
-                self._about[CONFIG_FILE] = config
+                self._about[SETTINGS_FILE] = config
             if not resume:
                 self.begin()
         except BaseException as error:
@@ -118,7 +119,7 @@ class Storage:
             raise
 
     def _refuse_a_run(self, *, resume: bool, overwrite: bool) -> None:
-        used = [path for path in _OF_A_RUN[:2] if (self.folder / path).exists()]
+        used = [path for path in _OF_A_RUN[:3] if (self.folder / path).exists()]
         if used and not resume and not overwrite:
             raise CheckpointError(
                 f"{self.folder}: holds a run already ({used[0]}). Resume it, overwrite it, or name another folder."
@@ -127,7 +128,7 @@ class Storage:
     def _clean(self, *, resume: bool) -> None:
         """Finish or remove what a killed run left half-written, and remove a run that is overwritten."""
         finish_save(self.folder)
-        for name in (METRICS_FILE, SAMPLES_FILE, ENVIRONMENT_FILE, CONFIG_FILE, CHECKPOINT.name):
+        for name in (METRICS_FILE, SAMPLES_FILE, ENVIRONMENT_FILE, SETTINGS_FILE, CHECKPOINT.name):
             for path in [*self.folder.glob(f".{name}.[0-9]*"), *self.checkpoint.parent.glob(f".{name}.[0-9]*")]:
                 path.unlink()
         if not resume:

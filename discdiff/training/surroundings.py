@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from discdiff.errors import CheckpointError, ConfigError
-from discdiff.manifest import MODEL_FILE
+from discdiff.manifest import CONFIG_FILE
 from discdiff.networks import kernels
 from discdiff.networks.base import Network
 from discdiff.unfinished import CHECKPOINT, begun
@@ -106,7 +106,7 @@ def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path
         if folder is None:
             raise CheckpointError("resume=True needs the run's folder; or give the checkpoint's path, resume=path")
         path = folder / CHECKPOINT
-        if not path.is_file() and begun(folder) and not (folder / MODEL_FILE).exists():
+        if not path.is_file() and begun(folder) and not (folder / CONFIG_FILE).exists():
             return None
     else:
         if "://" in str(resume):
