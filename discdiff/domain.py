@@ -6,14 +6,13 @@ A third party adds a domain from its own package through the entry-point group `
 from __future__ import annotations
 
 import difflib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from discdiff.errors import CheckpointError, ConfigError, DataError, IncompatibleError
+from discdiff.errors import ConfigError, DataError, DiscdiffError, IncompatibleError
 from discdiff.records import Record
 
 if TYPE_CHECKING:
@@ -202,21 +201,32 @@ class Domain(ABC):
         """Read the learned vocabulary back from `tokenizer.json`; fixed alphabets have nothing to read."""
         return
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `domain.json`."""
-        self.save_tokenizer(folder)
-        (folder / "domain.json").write_text(json.dumps({"name": self.name, "options": self.options()}, indent=2) + "\n")
+    @classmethod
+    def rebuilt(cls, options: Mapping[str, Any]) -> Domain:
+        """The domain of saved `options()`. They may come from a stranger: none may name a file or an address."""
+        return cls(**options)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads, with the `tokenizer.json` beside them."""
+        return {"name": self.name, "options": self.options()}
 
     @staticmethod
-    def load(folder: Path) -> Domain:
-        """Rebuild a domain from a run folder."""
-        path = folder / "domain.json"
+    def from_json(saved: Mapping[str, Any], folder: Path) -> Domain:
+        """Rebuild a domain from what `to_json` gave and the `tokenizer.json` of a run folder.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be read, or is another domain's.
+            ConfigError: no such domain, or options that it does not take.
+        """
+        name, options = saved["name"], saved["options"]
+        kind = _kind(name)
         try:
-            saved = json.loads(path.read_text())
-            loaded = domain(saved["name"], **saved["options"])
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{path}: cannot be read as a saved domain ({error})") from error
-        loaded.load_tokenizer(folder)
+            loaded = kind.rebuilt(options)
+            loaded.load_tokenizer(folder)
+        except DiscdiffError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError) as error:
+            raise ConfigError(f"domain {name!r}: {error}") from error
         return loaded
 
     def __repr__(self) -> str:
@@ -234,19 +244,24 @@ def domain(name: str, **options: Any) -> Domain:
     Raises:
         ConfigError: no such domain, or an option that it does not take.
     """
+    kind = _kind(name)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"domain {name!r}: {error}") from error
+
+
+def _kind(name: str) -> type[Domain]:
+    """The class that an installed package offers under a name; nothing of it is called here."""
     found = {entry.name: entry for entry in entry_points(group="discdiff.domains")}
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"no domain {name!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}")
     kind = found[name].load()
-    try:
-        built = kind(**options)
-    except TypeError as error:
-        raise ConfigError(f"domain {name!r}: {error}") from error
-    if not isinstance(built, Domain):
-        raise ConfigError(f"entry point {name!r} of discdiff.domains gives {kind!r}, which is no Domain")
-    return built
+    if not isinstance(kind, type) or not issubclass(kind, Domain):
+        raise ConfigError(f"entry point {name!r} of discdiff.domains gives {kind!r}, which is no class of domains")
+    return kind
 
 
 __all__ = ["MASK_SYMBOL", "DataError", "Domain", "Record", "domain", "domain_names"]

@@ -236,12 +236,12 @@ def test_kept_in_the_run_folder(tmp_path: Path) -> None:
     back = Pipeline.load(tmp_path / "run")
     assert back.sample(8, error=0.05).calls == pipe().sample(8, error=0.05).calls
     kept = tmp_path / "run" / PROFILE_FILE
-    manifest = json.loads((tmp_path / "run" / "model.json").read_text())
+    manifest = json.loads((tmp_path / "run" / "config.json").read_text())
     assert json.loads(kept.read_text())["weights"] == manifest["sha256"][WEIGHTS_FILE]
     with torch.no_grad():
         next(back.model.parameters()).add_(1e-3)
     replace(back, profile=None).save(tmp_path / "run")
     assert Pipeline.load(tmp_path / "run").profile is None
     kept.write_text("{")
-    with pytest.raises(CheckpointError, match=r"profile.json: damaged .*discdiff profile"):
+    with pytest.raises(CheckpointError, match=r"profile.json: damaged: .*discdiff profile"):
         Pipeline.load(tmp_path / "run")

@@ -313,7 +313,7 @@ def check_asked(
     from discdiff.domain import Domain
     from discdiff.rules import Span, languages
 
-    domain, longest = Domain.load(folder), manifest["max_length"]
+    domain, longest = Domain.from_json(manifest["domain"], folder), manifest["max_length"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # told with the model
         known = length if template is None else domain.template(template).length

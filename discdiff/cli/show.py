@@ -55,7 +55,7 @@ def facts(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no run, or files that are damaged.
     """
-    from discdiff.manifest import MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest
+    from discdiff.manifest import CONFIG_FILE, WEIGHTS_FILE, check_files, read_manifest
 
     saved = read_manifest(folder)
     check_files(folder, saved, unread=[WEIGHTS_FILE])
@@ -82,12 +82,12 @@ def facts(folder: Path) -> dict[str, Any]:
             "sampling": {**saved["sampling"], "sampler": saved["sampling"].get("sampler") or by_default},
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{folder / MODEL_FILE}: damaged ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{folder / CONFIG_FILE}: damaged ({type(error).__name__}: {error})") from error
     return {**found, "examples": examples(found)}
 
 
 def _generates(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
-    domain, law, parts = _json(folder / "domain.json"), saved["lengths"], saved["model"]["init_args"]
+    domain, law, parts = saved["domain"], saved["lengths"], saved["model"]["init_args"]
     vocabulary = _mapping(_mapping(_json(folder / "tokenizer.json").get("model")).get("vocab"))
     ended, size = law["end"] is not None, parts["process"]["init_args"].get("vocab_size")
     numbered, labels = parts["network"]["init_args"].get("num_labels"), saved["label_names"]

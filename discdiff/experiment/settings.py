@@ -98,6 +98,8 @@ class Training:
     max_steps: int = 10_000
     max_minutes: float | None = None
     batch_size: int = 64
+    accumulate: int = 1
+    workers: int | None = None
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     warmup_steps: int | None = None
@@ -118,6 +120,8 @@ class Training:
     samples: int = 8
     log_every: int = 50
     checkpoint_minutes: float = 5.0
+    on_divergence: Literal["stop", "skip"] = "stop"
+    max_skipped: int = 10
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv", "tensorboard")
 
 

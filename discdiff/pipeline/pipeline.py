@@ -16,9 +16,10 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import CheckpointError, ConfigError, DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import Bound, nelbo
+from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
@@ -44,6 +45,8 @@ class Pipeline:
         label_names: the classes in the order of their numbers, or None.
         defaults: of sampling.
         profile: what revealing several positions at once loses, or None where it has not been measured.
+        training: what is known of the training, or None.
+        source: the model of the Hugging Face Hub that this was loaded from, with its revision, or None.
 
     Example:
         >>> pipe = Pipeline.load("runs/promoters")          # doctest: +SKIP
@@ -57,6 +60,8 @@ class Pipeline:
     label_names: list[str] | None = None
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     profile: Profile | None = field(default=None, repr=False)
+    training: dict[str, Any] | None = field(default=None, repr=False)
+    source: str | None = None
 
     @classmethod
     def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
@@ -77,15 +82,22 @@ class Pipeline:
             CheckpointError: the folder is missing, damaged or of another version.
         """
         run = load_run(folder)
+        try:
+            defaults = SamplingDefaults.from_json(run.sampling)
+        except DiscdiffError as error:
+            raise CheckpointError(f"{Path(folder) / CONFIG_FILE}: sampling: {error}") from error
         model = run.model.to(pick_device(device))
-        defaults = SamplingDefaults.from_json(run.sampling)
-        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, run.profile)
+        known = run.profile, run.training, run.source
+        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, *known)
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder that `load` reads."""
+        save_run(self._run(), folder)
+
+    def _run(self) -> Run:
+        known = self.profile, self.training, self.source
         sampling = self.defaults.to_json()
-        run = Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling, self.profile)
-        save_run(run, folder)
+        return Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling, *known)
 
     def sample(
         self,

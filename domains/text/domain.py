@@ -170,6 +170,15 @@ class Text(Domain):
     def options(self) -> dict[str, Any]:
         return {"tokenizer": self._kind, "vocab_size": self._wanted, "lines": self.lines, "join": self.join}
 
+    @classmethod
+    def rebuilt(cls, options: Mapping[str, Any]) -> Text:
+        kind = options.get("tokenizer")
+        if kind not in ("bpe", "characters", SAVED):
+            raise ConfigError(
+                f"text: tokenizer got {kind!r}; that of a run is its own tokenizer.json, not another file"
+            )
+        return cls(**options)
+
     def save_tokenizer(self, folder: Path) -> None:
         self.tokenizer.built().save(str(folder / "tokenizer.json"))
 
@@ -178,5 +187,5 @@ class Text(Domain):
         found = load(path)
         kinds: dict[str, type[Tokenizer]] = {"bpe": BytePairs, "characters": Characters}
         if not isinstance(found, kinds.get(self._kind, Tokenizer)):
-            raise CheckpointError(f"{path}: holds no tokenizer of the kind {self._kind!r} that domain.json names")
+            raise CheckpointError(f"{path}: holds no tokenizer of the kind {self._kind!r} that config.json names")
         self._tokenizer = found

@@ -115,7 +115,7 @@ class Tokens(Domain):
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read as a tokenizer ({error})") from error
         if self._size not in (None, saved):
-            raise CheckpointError(f"{path}: got {saved} tokens, expected {self._size} as domain.json says")
+            raise CheckpointError(f"{path}: got {saved} tokens, expected {self._size} as config.json says")
         self._size = saved
 
     # ---- files ------------------------------------------------------------------------------------------------------

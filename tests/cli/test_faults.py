@@ -23,7 +23,7 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show",
     [
         (["sample", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["sample", "a_file"], "a_file: a file, not a run folder"),
-        (["sample", "."], "has no model.json"),
+        (["sample", "."], "has no config.json"),
         (["sample", "RUN", "-n", "-3"], "-n: got '-3', expected a positive integer"),
         (["sample", "RUN", "--length", "15"], "length: got 15, expected 1 to 14"),
         (["sample", "RUN", "--sampler", "ancestrl"], "no sampler 'ancestrl'"),
@@ -69,7 +69,7 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show",
         (["smaple", "RUN"], "invalid choice: 'smaple'"),
         (["show", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["show", "a_file"], "a_file: a file, not a run folder"),
-        (["show", "."], "has no model.json"),
+        (["show", "."], "has no config.json"),
         (["show", "RUN", "-o", "no/such/folder.txt"], "the folder no/such does not exist"),
         (["domains", "dna", "more"], "unknown argument more"),
     ],
@@ -105,7 +105,7 @@ def test_caret_under_the_fault(workshop: Workshop, discdiff: Discdiff) -> None:
     assert lines[1:] == ["  ACGT!", "      ^"]
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "domain.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
 def test_damaged_byte(workshop: Workshop, discdiff: Discdiff, tmp_path: Path, file: str) -> None:
     run = shutil.copytree(workshop.dna, tmp_path / "run")
     data = bytearray((run / file).read_bytes())
@@ -113,7 +113,8 @@ def test_damaged_byte(workshop: Workshop, discdiff: Discdiff, tmp_path: Path, fi
     (run / file).write_bytes(data)
     ran = discdiff("sample", run)
     assert ran.code == 2
-    assert ran.err == f"discdiff: {run / file}: damaged (its sha256 is not the one in model.json). Copy it again.\n"
+    said = "damaged (its sha256 is not the one in config.json). Copy the whole folder again."
+    assert ran.err == f"discdiff: {run / file}: {said}\n"
 
 
 def test_moved_run(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
