@@ -105,7 +105,9 @@ class Domain(ABC):
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
         """Records of a file (plain, gz, bz2 or xz), checked as they come.
 
-        Options that every domain takes where the format allows: `sequence_column`, `label_column`, `name_column`,
+        `faults` (a `discdiff.data.faults.Faults`, or None) takes the records that cannot be used: `faults.add(error)`
+        raises the error or, where such records are to be left out, returns, and the reader goes on with the next.
+        What is wrong with the file as a whole is raised. Other options that every domain takes where the format allows: `sequence_column`, `label_column`, `name_column`,
         `where` (mapping of column to the value that a row must have).
 
         Raises:

@@ -120,7 +120,7 @@ class Tokens(Domain):
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        """Records of an npy, Parquet, CSV, TSV or text file.
+        """Records of an npy, Parquet, CSV, TSV or text file, plain or compressed, or of a hub data set.
 
         - npy: integers; one axis is one sequence, of more the first counts sequences and the rest are read in order.
         - Parquet, CSV, TSV with a header: a column of numbers in text, or (Parquet) of lists; `sequence_column`,
