@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextvars
 import difflib
 import gzip
 import io
 import lzma
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -34,6 +36,19 @@ _NOT_TEXT = {
 }
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+
+_WATCHER: contextvars.ContextVar[Callable[[float], None] | None] = contextvars.ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(report: Callable[[float], None]) -> Iterator[None]:
+    """Within this, tell `report` what share of a text file has been read, in [0, 1] of its bytes on disk."""
+    token = _WATCHER.set(report)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 class TextError(DataError):
@@ -153,6 +168,7 @@ class _Checked(io.RawIOBase):
         self._wide = codec.startswith(("utf-16", "utf-32"))
         self._ready = b""
         self._fault: DataError | None = None
+        self._size = max(1, path.stat().st_size)
         # offset: bytes checked so far; line: lines begun; line_start: offset of the line's first byte
         self._offset, self._line, self._line_start, self._return = 0, 1, 0, False
 
@@ -191,6 +207,8 @@ class _Checked(io.RawIOBase):
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
             self._fault = self._damaged(f"damaged {self._kind} file: {error}" if self._kind else str(error))
             return
+        if (watcher := _WATCHER.get()) is not None and self._file.seekable():
+            watcher(min(1.0, self._file.tell() / self._size))
         at = -1 if self._wide else chunk.find(b"\x00")
         fault = "byte 0x00: binary data, or a damaged file" if at >= 0 else None
         remedy = "this is no text file; check the path, or copy it again"
