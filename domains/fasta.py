@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
 from discdiff.data.files import Faults, TextError, open_text
 from discdiff.domain import Record
 from discdiff.errors import DataError
+from domains.names import NameCounts
 
 Lines = Iterator[tuple[int, str]]
 _ATTRIBUTE = re.compile(r"(\S+?)=(\S+)")
@@ -100,25 +98,21 @@ def sniff(line: str) -> str:
 
 def _named(entries: Iterable[Entry], faults: Faults) -> Iterator[Entry]:
     """The entries; at the end, names that are missing or repeated are remarked on."""
-    # hashes, at eight bytes a record: the names of a large file would not fit into memory
-    hashes, places = array("q"), array("q")
-    count = 0
+    seen = NameCounts()
+    count = nameless = 0
     for entry in entries:
         count += 1
         if name := entry.name:
-            hashes.append(hash(name))
-            places.append(entry.place)
+            seen.add(name)
+        else:
+            nameless += 1
         yield entry
-    if nameless := count - len(hashes):
+    if nameless:
         faults.remark(f"{nameless:,} of {count:,} records have no name; they go by number")
-    keys = np.frombuffer(hashes, dtype=np.int64)
-    order = np.argsort(keys, kind="stable")
-    later = order[1:][np.diff(keys[order]) == 0]
-    if later.size:
-        first = places[int(later.min())]
-        faults.remark(
-            f"{later.size:,} of {count:,} records repeat the name of an earlier one (the first: record number {first})"
-        )
+    repeated, first = seen.repeated()
+    if repeated:
+        which = f" (first: {first!r})" if first else ""
+        faults.remark(f"{repeated:,} of {count:,} records repeat the name of an earlier one{which}")
 
 
 def _fasta(path: str | Path, lines: Lines, faults: Faults) -> Iterator[Entry]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from discdiff.constraints import Constraint
 from discdiff.data.files import Faults, accepted_values, is_table, read_table
@@ -81,6 +82,7 @@ class Letters(Domain):
             if new is not None:
                 replaced[old] = new if isinstance(new, int) else ord(new)
         self._replaced = bytes(replaced)
+        self._tokens = self.alphabet.table(self._replaced)
         self._deleted = bytes(old for old, new in self._translation.items() if new is None)
 
     def options(self) -> dict[str, Any]:
@@ -113,6 +115,14 @@ class Letters(Domain):
             tokens = self.alphabet.lookup(text)
         result: list[int] = tokens.tolist()
         return result
+
+    def encode_array(self, sequence: str, *, record: object | None = None) -> NDArray[Any]:
+        if sequence.isascii():
+            tokens = np.frombuffer(sequence.encode().translate(self._tokens, self._deleted), dtype=np.uint8)
+            if not len(tokens) or tokens.max() < len(self.alphabet):
+                return tokens
+        # anything unusual: ambiguity codes, a stop codon, a fault
+        return np.array(self.encode(sequence, record=record), dtype=np.uint8)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self.alphabet.decode(tokens)

@@ -12,7 +12,7 @@ from typing import IO
 
 from discdiff.errors import DataError
 
-COMPRESSIONS = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".bz2": "bzip2", ".xz": "xz"}
+SUFFIXES = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 _HUB = re.compile(r"hf:/+")
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
@@ -45,12 +45,12 @@ def check_file(path: str | Path) -> Path:
 def plain_suffix(path: str | Path) -> str:
     """The lower-case suffix of a file's name under a compression suffix: `.fasta` of `reads.fasta.gz`."""
     path = Path(path)
-    return (Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
+    return (Path(path.stem) if path.suffix.lower() in SUFFIXES else path).suffix.lower()
 
 
 @contextmanager
-def watched(report: Callable[[float], None]) -> Iterator[None]:
-    """Tell `report`, of every file read within, the share of it that has been read, in [0, 1]."""
+def watching(report: Callable[[float], None]) -> Iterator[None]:
+    """Within this, tell `report` what share of a file has been read, in [0, 1] of its bytes on disk or its rows."""
     token = _watcher.set(report)
     try:
         yield
@@ -71,4 +71,4 @@ def tell_position(file: IO[bytes], size: int) -> None:
         tell(min(1.0, file.tell() / size))
 
 
-__all__ = ["COMPRESSIONS", "check_file", "is_hub", "plain_suffix", "tell", "tell_position", "watched"]
+__all__ = ["SUFFIXES", "check_file", "is_hub", "plain_suffix", "tell", "tell_position", "watching"]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from discdiff.data.paths import COMPRESSIONS, check_file, plain_suffix, tell_position
+from discdiff.data.paths import SUFFIXES, check_file, plain_suffix, tell_position, watching
 from discdiff.errors import DataError, DiscdiffWarning
 
 _CHUNK = 1 << 17
@@ -110,7 +110,7 @@ def unpacked(path: str | Path) -> Iterator[Path]:
 def _compression(path: Path, file: io.BufferedReader) -> str | None:
     """How a file is compressed, by its first bytes; None if it is not."""
     head = file.peek(16)
-    claimed = COMPRESSIONS.get(path.suffix.lower())
+    claimed = SUFFIXES.get(path.suffix.lower())
     found = next((kind for kind, (magic, _) in _OPENERS.items() if head.startswith(magic)), None)
     if claimed and head and found != claimed:
         actual = f"{found} data" if found else "no compressed data"
@@ -252,3 +252,6 @@ class _Checked(io.RawIOBase):
             f"{message} (after {self._offset} bytes of text)", path=self._path, line=self._line,
             remedy="copy or download it again",
         )  # fmt: skip
+
+
+__all__ = ["SUFFIXES", "TextError", "check_file", "open_text", "plain_suffix", "unpacked", "watching"]

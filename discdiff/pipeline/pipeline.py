@@ -14,6 +14,7 @@ import torch
 from discdiff.constraints import Constraint
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
+from discdiff.data.faults import OnError
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
 from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
