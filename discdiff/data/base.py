@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from discdiff.data.faults import Fault
 from discdiff.data.lengths import LengthModel
 from discdiff.sequences import Sequences
 
@@ -31,6 +32,7 @@ class Dataset(ABC):
         length: the longest sequence.
         label_names: the classes in the order of their numbers, or None where nothing is labelled.
         notes: what was left out, in sentences for the user.
+        skipped: the records that were left out, each with its place and the reason.
         end_token: id of the token that fills each sequence up to `length`, or None.
     """
 
@@ -38,6 +40,7 @@ class Dataset(ABC):
     length: int
     label_names: list[str] | None = None
     notes: list[str]
+    skipped: Sequence[Fault] = ()
     end_token: int | None = None
 
     @abstractmethod

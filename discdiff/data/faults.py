@@ -16,6 +16,8 @@ from discdiff.errors import ConfigError, DataError, DiscdiffWarning
 OnError = Literal["raise", "skip", "report"]
 LISTED = 100_000
 """Faults that are kept in memory with their places; of more, the reasons are counted."""
+SKIPPED = "skipped.jsonl"
+"""The list in a run folder."""
 _SHOWN = 5
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\(U\+[0-9A-F]+\)|\d+")
 
@@ -47,6 +49,12 @@ class Fault:
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.place, self.message)))
+
+
+class RefusedError(DataError):
+    """A file that was read to its end and refused (`on_error="report"`); `faults` are those of its records."""
+
+    faults: list[Fault]
 
 
 class Faults:
@@ -126,11 +134,13 @@ class Faults:
             self._stream.close()
         if self._refused:
             # those that an option of the domain leaves out are not refused
-            raise DataError(
+            error = RefusedError(
                 f"{self._refused:,} of {kept + self.count:,} records cannot be used: {self.summary} (correct them; "
                 f"on_error='skip' leaves them out)\n{self._first()}",
                 path=self.path,
             )
+            error.faults = self.listed
+            raise error
         if self.count and not kept:
             raise DataError(
                 f"no record is left: all {self.count:,} are left out: {self.summary}", path=self.path,
@@ -175,9 +185,12 @@ class Faults:
 
 
 def write_faults(faults: Iterable[Fault], path: str | Path) -> None:
-    """Write faults as JSON lines (`skipped.jsonl` of a run folder)."""
-    with Path(path).open("w", encoding="utf-8") as stream:
-        stream.writelines(map(_line, faults))
+    """Write faults as JSON lines (`skipped.jsonl` of a run folder); where there are none, no file is left."""
+    path, lines = Path(path), [_line(fault) for fault in faults]
+    if lines:
+        path.write_text("".join(lines), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _line(fault: Fault) -> str:
@@ -192,4 +205,4 @@ def _fault(error: DataError, reason: str | None) -> Fault:
     )  # fmt: skip
 
 
-__all__ = ["LISTED", "Fault", "Faults", "OnError", "write_faults"]
+__all__ = ["LISTED", "SKIPPED", "Fault", "Faults", "OnError", "RefusedError", "write_faults"]

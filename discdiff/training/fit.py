@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.faults import SKIPPED, write_faults
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss, check_loss
@@ -179,8 +180,11 @@ def fit(
         steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
         sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress)
-    for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
+    sets = [data] if held_out is None else [data, held_out]
+    for note in dict.fromkeys(note for each in sets for note in each.notes):  # parts of one file have the same
         reporter.note(note)
+    if path is not None:
+        write_faults(dict.fromkeys(fault for each in sets for fault in each.skipped), path / SKIPPED)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
     with quiet():
