@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
@@ -77,6 +78,10 @@ class Domain(ABC):
         """How many units (bases, residues, characters) a string has; the denominator of bits per unit."""
         return len(sequence)
 
+    def parts(self, sequence: str) -> Sequence[str]:
+        """What a string is counted in while no vocabulary is learned: its characters."""
+        return sequence
+
     def counters(self) -> dict[str, Callable[[str, Sequence[int]], int]]:
         """Units that bounds may be reported in, by name: each counts a string that consists of these tokens."""
         return {"token": lambda sequence, tokens: len(tokens), self.unit: lambda sequence, tokens: self.units(sequence)}
@@ -124,6 +129,23 @@ class Domain(ABC):
         Raises:
             DataError: names file, record, line or column, and the remedy.
         """
+
+    def likeness(self, path: str | Path) -> float:
+        """How much the beginning of a file looks like this domain's: the share of its first records that can be used.
+
+        A file is taken to be of the domain with the smallest alphabet among those that it looks like.
+        """
+        from discdiff.data.faults import Faults
+
+        faults, kept = Faults(path, "skip"), 0
+        try:
+            for _ in islice(self.read(path, faults=faults), 100):
+                kept += 1
+                if faults.count > 100:
+                    break
+        except DataError:
+            return 0.0
+        return kept / max(kept + faults.count, 1)
 
     @abstractmethod
     def write(self, records: Iterable[Record], stream: TextIO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, get_args
 
@@ -188,6 +189,21 @@ class Letters(Domain):
             return self._checked(path, records, taken, warn=faults is None)
         return self._checked(path, _records(path, kind, faults=taken, **options), taken, warn=faults is None)
 
+    def likeness(self, path: str | Path) -> float:
+        """The share of letters of the alphabet, gaps and the code for any, in the first records."""
+        known = self.alphabet.letters + _GAPS + "*"
+        known += "".join(code for code, meant in self.codes.items() if len(meant) == len(self.letters))
+        total = fitting = 0
+        try:
+            rows = read_table(path) if is_table(path) else read_entries(path)
+            for row in islice(rows, 100):
+                text = self.normalized(row.sequence[:10_000])
+                total += len(text)
+                fitting += sum(map(text.count, known))
+        except DataError:  # of the first records it may be the first fault
+            pass
+        return fitting / total if total else 0.0
+
     def write(self, records: Iterable[Record], stream: TextIO) -> None:
         write_fasta(records, stream)
 
@@ -213,7 +229,8 @@ class Letters(Domain):
             faults.warn(kept)
 
     def _resolved(self, record: Record, original: str, fault: UnknownTokenError, faults: Faults) -> list[Record]:
-        reason = f"characters outside {self.alphabet.letters}"
+        reason = fault.message
+        outside = f"characters outside {self.alphabet.letters}"
         if self.on_unknown == "skip":
             faults.add(fault, reason=reason, on_error="skip")
             return []
@@ -222,7 +239,7 @@ class Letters(Domain):
             if not known.any():
                 faults.add(fault, reason=reason, on_error="skip")
                 return []
-            faults.change(fault, f"cut for {reason}")
+            faults.change(fault, f"cut for {outside}")
             edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
             return [
                 Record(record.sequence[a:b], f"{record.title}:{a + 1}-{b}", record.label, record.place)
@@ -230,9 +247,10 @@ class Letters(Domain):
             ]
         text = self._drawn(record.sequence) if self.on_unknown == "random" else record.sequence
         if (index := self.alphabet.first_unknown(text)) is not None:
-            faults.add(self._unknown(original, text, index, path=fault.path, record=fault.record), reason=reason)
+            left = self._unknown(original, text, index, path=fault.path, record=fault.record)
+            faults.add(left, reason=left.message)
             return []
-        faults.change(fault, f"filled at random for {reason}")
+        faults.change(fault, f"filled at random for {outside}")
         return [Record(text, record.name, record.label, record.place)]
 
     # ---- what users know and want to know ---------------------------------------------------------------------------

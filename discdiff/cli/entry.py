@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from discdiff.cli import domains, evaluate, infill, profile, sample, score, show, train
+from discdiff.cli import data, domains, evaluate, infill, profile, sample, score, show, train
 
 COMMANDS = {
     "train": train,
@@ -22,6 +22,7 @@ COMMANDS = {
     "score": score,
     "evaluate": evaluate,
     "profile": profile,
+    "data": data,
     "show": show,
     "domains": domains,
 }
@@ -34,6 +35,7 @@ examples:
   discdiff score runs/mine held_out.smi
   discdiff evaluate runs/mine --reference held_out.smi
   discdiff profile runs/mine
+  discdiff data inspect molecules.smi
   discdiff show runs/mine
 
 `discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to

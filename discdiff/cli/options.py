@@ -225,18 +225,23 @@ def _check_error(arguments: argparse.Namespace, sampler: Sampler | None) -> None
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of reading files."""
     group = parser.add_argument_group("reading")
-    add = group.add_argument
-    add("--sequence-column", metavar="NAME", help="column of sequences in a table")
-    add("--label-column", metavar="NAME", help="column of classes, for a run trained with labels")
-    add("--name-column", metavar="NAME", help="column of names")
-    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep these rows only; may be repeated")
-    add(
+    add_column_arguments(group)
+    group.add_argument(
         "--on-long",
         choices=("error", "skip", "crop"),
         default="error",
         help="what to do with sequences longer than the model's; default error",
     )
     add_fault_arguments(group)
+
+
+def add_column_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the columns of tables."""
+    add = group.add_argument
+    add("--sequence-column", metavar="NAME", help="column of sequences in a table")
+    add("--label-column", metavar="NAME", help="column of classes")
+    add("--name-column", metavar="NAME", help="column of names")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep these rows only; may be repeated")
 
 
 def add_fault_arguments(group: argparse._ArgumentGroup) -> None:

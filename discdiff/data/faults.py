@@ -76,6 +76,7 @@ class Faults:
         count: records left out so far.
         reasons: how many of them for each reason.
         listed: the first `LISTED` faults.
+        remarks: what is to be told of the file beside its faults.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Faults:
         self.listed: list[Fault] = []
         self._refused = 0
         self._changed: dict[str, tuple[int, Fault]] = {}
-        self._remarks: list[str] = []
+        self.remarks: list[str] = []
         self._listing = None if listing is None else Path(listing)
         self._stream: TextIO | None = None
 
@@ -122,7 +123,7 @@ class Faults:
 
     def remark(self, sentence: str) -> None:
         """Take what is to be told of the file beside its faults."""
-        self._remarks.append(sentence)
+        self.remarks.append(sentence)
 
     def finish(self, kept: int) -> list[str]:
         """What to tell the user, once all has been read; `kept` records or sequences are left.
@@ -130,8 +131,7 @@ class Faults:
         Raises:
             DataError: there were faults under `"report"`, or nothing is left.
         """
-        if self._stream is not None:
-            self._stream.close()
+        self.close()
         if self._refused:
             # those that an option of the domain leaves out are not refused
             error = RefusedError(
@@ -148,10 +148,15 @@ class Faults:
             )  # fmt: skip
         return self.notes(kept)
 
+    def close(self) -> None:
+        """Close the listing."""
+        if self._stream is not None:
+            self._stream.close()
+
     def notes(self, kept: int) -> list[str]:
         """What was left out and what was changed, in sentences."""
         total = kept + self.count
-        notes = list(self._remarks)
+        notes = list(self.remarks)
         if self.count:
             notes.append(f"{self.count:,} of {total:,} records left out: {self.summary} (first: {self.listed[0]})")
         notes += [f"{number:,} records {done} (first: {first})" for done, (number, first) in self._changed.items()]

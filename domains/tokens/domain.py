@@ -98,7 +98,11 @@ class Tokens(Domain):
         return [MASK_SYMBOL if token == self.vocab_size else str(token) for token in tokens]
 
     def units(self, sequence: str) -> int:
-        return len([word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word])
+        return len(self.parts(sequence))
+
+    def parts(self, sequence: str) -> list[str]:
+        """The numbers, as they are written."""
+        return [word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word]
 
     def save_tokenizer(self, folder: Path) -> None:
         from tokenizers import Tokenizer, models, pre_tokenizers

@@ -17,7 +17,7 @@ MIXED = ">s1\nACGT\n>s2\nANNCRGT\n>s3\nNN\n"
 
 def test_skip_is_counted(tmp_path: Path) -> None:
     path = put(tmp_path, MIXED)
-    said = r"2 of 3 records left out: characters outside ACGT \(first: record s2, column 2: 'N'"
+    said = r"2 of 3 records left out: 'N' is not in the DNA alphabet ACGT \(first: record s2, column 2: 'N'"
     with pytest.warns(UserWarning, match=said):
         assert read(path, DNA(on_unknown="skip")) == [("s1", "ACGT")]
     error = fault(put(tmp_path, ">s1\nNN\n"), DNA(on_unknown="skip"))
