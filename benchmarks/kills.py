@@ -223,7 +223,7 @@ def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, options: 
         while True:
             begun = folder.exists() and any(folder.iterdir())
             work = lambda: train(data, folder, resume=begun, options=options)  # noqa: E731, B023 - called at once
-            killed = attempt(work, draw, seconds) if dead < 40 else finish(work)
+            killed = attempt(work, draw, seconds) if dead < 40 else finish(work)  # type: ignore[func-returns-value]
             if killed is None:
                 break
             dead += 1

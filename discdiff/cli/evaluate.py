@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
+    output.check_output(arguments.skipped)
     how = options.sampling(arguments)  # before the model is loaded
     pipeline = options.load(arguments)
     pipeline.domain.counter(arguments.unit)
@@ -75,7 +77,14 @@ def _training(pipeline: Pipeline, arguments: argparse.Namespace) -> list[str] | 
     columns: dict[str, Any] = {"sequence_column": arguments.sequence_column} if arguments.sequence_column else {}
     if arguments.training_where:
         columns["where"] = options.where_of(arguments.training_where, "--training-where")
-    return [record.sequence for record in pipeline.domain.read(arguments.training, **columns)]
+    from discdiff.data.faults import Faults
+
+    # sequences that the model could not have learned are no matter for novelty; they are told of all the same
+    faults = Faults(arguments.training, arguments.on_error)
+    found = [record.sequence for record in pipeline.domain.read(arguments.training, faults=faults, **columns)]
+    for note in faults.finish(len(found)):
+        print(f"{arguments.training}: {note}", file=sys.stderr)
+    return found
 
 
 def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.Namespace) -> dict[str, Any]:

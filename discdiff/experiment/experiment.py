@@ -20,6 +20,8 @@ from typing import Any
 
 from discdiff.constraints import Unconstrained
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.faults import SKIPPED, Faults, RefusedError, write_faults
+from discdiff.data.files import is_hub
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
@@ -143,8 +145,11 @@ class Experiment:
         """The training and the validation set; learns the domain's vocabulary, where it has one to learn."""
         path = self.data.path("train")
         assert path is not None, "a training set is required"
-        if path.exists():
-            self.domain.fit(r.sequence for r in self.domain.read(path, **self.data.reader_options("train")))
+        if path.exists() or is_hub(path):
+            # faults are told by the reading below; to learn the vocabulary, what can be read is read
+            faults = Faults(path, "raise" if self.data.on_error == "raise" else "skip")
+            records = self.domain.read(path, faults=faults, **self.data.reader_options("train"))
+            self.domain.fit(record.sequence for record in records)
         train = self.data.read(self.domain, "train")
         if self.data.path("valid") is not None:
             return train, self.data.read(self.domain, "valid", label_names=train.label_names)
@@ -157,7 +162,15 @@ class Experiment:
     ) -> FitResult:
         """Read the data, build the model, train it, write the run folder. Arguments are those of `discdiff.fit`."""
         self._check()
-        train, valid = self.read()
+        try:
+            train, valid = self.read()
+        except RefusedError as error:
+            if folder is not None:  # not in it: there is no run yet
+                listing = Path(folder).with_name(f"{Path(folder).name}.{SKIPPED}")
+                listing.parent.mkdir(parents=True, exist_ok=True)
+                write_faults(error.faults, listing)
+                error.args = (f"{error}\n  all of them are listed in {listing}",)
+            raise
         model = self.build(train.vocab_size, None if train.label_names is None else len(train.label_names))
         model.process.fit(counts=train.token_counts)
         return fit(

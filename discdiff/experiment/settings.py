@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.files import is_hub
 from discdiff.domain import Domain
 from discdiff.errors import ConfigError, DataError
 
@@ -24,6 +25,8 @@ class Data:
         valid_fraction: what is held out without a validation set; 0 trains without one.
         length: the longest sequence in tokens, or the block that a stream is cut into.
         on_long: what to do with longer ones.
+        on_error: what to do with records that cannot be used: stop at the first, leave them out (they are counted, and
+            listed in the run folder's `skipped.jsonl`), or read everything and then refuse with a list.
         end_token: learn where sequences stop, instead of drawing lengths from the training set's.
         sequence_column: of tables.
         label_column: of tables: classes to condition on.
@@ -40,6 +43,7 @@ class Data:
     valid_fraction: float = 0.05
     length: int | None = None
     on_long: Literal["error", "skip", "crop"] = "error"
+    on_error: Literal["raise", "skip", "report"] = "raise"
     end_token: bool = False
     sequence_column: str | None = None
     label_column: str | None = None
@@ -52,7 +56,9 @@ class Data:
         name: str | None = getattr(self, split)
         if name is None and self.split_column is not None:
             name = self.train
-        return None if name is None else Path(self.root or "", name)
+        if name is None or is_hub(name):
+            return None if name is None else Path(name)
+        return Path(self.root or "", name)
 
     def reader_options(self, split: str) -> dict[str, Any]:
         """Options of `Domain.read` for a split."""
@@ -79,12 +85,13 @@ class Data:
                 path,
                 length=self.length,
                 on_long=self.on_long,
+                on_error=self.on_error,
                 label_names=label_names,
                 end_token=self.end_token,
                 **self.reader_options(split),
             )
         except DataError as error:
-            if self.root is None and not path.exists() and not path.is_absolute():
+            if self.root is None and not path.exists() and not path.is_absolute() and not is_hub(path):
                 raise DataError(
                     f"no such file (data.{split})", path=path, remedy="--data-root FOLDER says where the data are"
                 ) from error

@@ -14,6 +14,7 @@ import torch
 from discdiff.constraints import Constraint
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
+from discdiff.data.faults import OnError
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffError, DiscdiffWarning, IncompatibleError
@@ -323,12 +324,15 @@ class Pipeline:
         count: int | None = getattr(self.model.network, "num_labels", None)
         return count
 
-    def read(self, path: str | Path, *, on_long: OnLong = "error", **options: Any) -> SequenceDataset:
+    def read(
+        self, path: str | Path, *, on_long: OnLong = "error", on_error: OnError = "raise", **options: Any
+    ) -> SequenceDataset:
         """The sequences of a file, encoded for this model.
 
         Args:
             path: a file that the domain reads.
             on_long: what to do with sequences longer than what the model was trained on.
+            on_error: what to do with records that cannot be used; see `SequenceDataset.read`.
             options: what `domain.read` takes, such as `where` and `label_column`.
 
         Raises:
@@ -336,7 +340,7 @@ class Pipeline:
         """
         names = self.label_names if "label_column" in options else None
         return SequenceDataset.read(
-            self.domain, path, length=self.max_length, on_long=on_long, label_names=names, **options
+            self.domain, path, length=self.max_length, on_long=on_long, on_error=on_error, label_names=names, **options
         )
 
     def score(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.faults import SKIPPED, write_faults
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss, check_loss
@@ -210,8 +211,11 @@ def fit(
     notes = [] if storage is None else storage.notes
     if resume and checkpoint is None:
         notes.append("no checkpoint yet: training starts from its first step")
-    for note in [*notes, *data.notes, *([] if held_out is None else held_out.notes)]:
+    sets = [data] if held_out is None else [data, held_out]
+    for note in dict.fromkeys([*notes, *(note for each in sets for note in each.notes)]):  # parts of a file share some
         reporter.note(note)
+    if path is not None:
+        write_faults(dict.fromkeys(fault for each in sets for fault in each.skipped), path / SKIPPED)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
     with quiet():

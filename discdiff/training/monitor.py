@@ -191,9 +191,10 @@ class Monitor(Callback):
             shown = text if len(text) <= 100 else text[:99] + "…"
             self.reporter.note(f"  step {self.step:,} sample: {shown!r}")
         pictures = self.sampling.pictures(texts, self.step, seconds=seconds)
-        if self.sampling.trouble not in {None, *self._told}:
-            self._told.add(self.sampling.trouble)
-            self.reporter.note(f"  {self.sampling.trouble}")
+        trouble = self.sampling.trouble
+        if trouble is not None and trouble not in self._told:
+            self._told.add(trouble)
+            self.reporter.note(f"  {trouble}")
         for logger in trainer.loggers:
             board: Any = getattr(logger, "experiment", None)
             if hasattr(board, "add_text"):

@@ -92,15 +92,16 @@ class Text(Domain):
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        r"""Records of a text file, JSON Lines, or a column of a CSV, TSV or Parquet table; line ends become `\n`.
+        r"""Records of a text file, JSON Lines, or a column of a table or hub data set; line ends become `\n`.
 
         A text file is one stream, handed out a few million characters at a time, or with `lines` a record a line that
         is not blank.
 
         Args:
-            path: the file, plain or compressed by gzip, bzip2 or xz (Parquet as it is).
-            options: `encoding`; of tables and JSON Lines also `sequence_column` (by default `text`), `label_column`,
-                `name_column`, `where`; of tables `separator`.
+            path: the file (txt, jsonl, CSV, TSV, Parquet), plain or compressed by gzip, bzip2 or xz, or a data set's
+                name.
+            options: `faults`, which takes what cannot be read; `encoding`; of tables and JSON Lines also
+                `sequence_column` (by default `text`), `label_column`, `name_column`, `where`; of tables `separator`.
 
         Raises:
             DataError: names file, line, and column or byte.
