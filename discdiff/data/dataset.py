@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,7 @@ class SequenceDataset:
         on_long: OnLong = "error",
         label_names: Sequence[str] | None = None,
         end_token: bool = False,
+        keep: Callable[[Record], bool] | None = None,
         **options: Any,
     ) -> SequenceDataset:
         """Read and encode a file.
@@ -76,6 +77,7 @@ class SequenceDataset:
             label_names: classes in the order of their numbers (those of the training set, when this is a
                 validation set). Without it, the classes found, sorted.
             end_token: learn an end token instead of padding.
+            keep: which records to take; without it, all.
             options: what `domain.read` takes, such as `where`, `sequence_column`, `label_column`.
 
         Raises:
@@ -83,6 +85,8 @@ class SequenceDataset:
             UnknownTokenError: a symbol outside the domain's alphabet, with file, record and position.
         """
         records = domain.read(path, **options)
+        if keep is not None:
+            records = filter(keep, records)
         encoded = encode_records(
             domain,
             records,
@@ -210,6 +214,11 @@ class SequenceDataset:
 
     def _decode(self, tokens: list[int]) -> str:
         return " ".join(map(str, tokens)) if self.domain is None else self.domain.decode(tokens)
+
+    @property
+    def names(self) -> list[str] | None:
+        """The records' names, "" where one has none; None where no record has a name, or the data are a stream."""
+        return None if self._encoded.names is None else list(self._encoded.names)
 
     def titles(self, ids: Iterable[int]) -> list[str]:
         """How a person finds sequences again, by the ids that batches carry: a record's name, or its place."""
