@@ -37,11 +37,13 @@ class Domain(ABC):
         name: the entry point's name.
         unit: what one symbol is called ("base", "residue", "character", ...): bounds are reported per unit.
         streams: whether a file is one long text, cut into blocks of the model's length (text) or a set of sequences.
+        groupings: the kinds of groups that `groups` knows.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "token"
     streams: bool = False
+    groupings: ClassVar[tuple[str, ...]] = ()
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
     @property
@@ -190,6 +192,27 @@ class Domain(ABC):
     def canonical(self, sequence: str) -> str:
         """The form in which two strings that mean the same sequence are equal (`sequence` must be valid)."""
         return sequence
+
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """Which sequences belong together, for splits (`discdiff.data.splits`): those with one name do.
+
+        Args:
+            how: the kind of group, such as "scaffold" (molecules) or "identity" (similar proteins, DNA).
+            sequences: valid ones.
+            **options: of that kind.
+
+        Returns:
+            The name of each sequence's group; None where it has none.
+
+        Raises:
+            IncompatibleError: the domain has no such groups.
+        """
+        raise IncompatibleError(
+            f"groups of {self.name} sequences",
+            got=f"{how!r}",
+            expected=" or ".join(map(repr, self.groupings)) or "another split; the domain has no groups",
+            remedy="The split Hash is for every domain.",
+        )
 
     def metrics(
         self,

@@ -55,6 +55,7 @@ class Letters(Domain):
     title: ClassVar[str]
     blanks: ClassVar[str] = string.whitespace
     prosite: ClassVar[bool] = False
+    groupings = ("identity",)
 
     def __init__(
         self,
@@ -288,6 +289,15 @@ class Letters(Domain):
 
     def canonical(self, sequence: str) -> str:
         return self.normalized(sequence)
+
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """`"identity"`: clusters of sequences at least as alike as `threshold`; see `domains.clusters`."""
+        if how not in self.groupings:
+            return super().groups(how, sequences, **options)
+        from domains.clusters import identity_clusters
+
+        texts = [self.normalized(sequence).replace("-", "") for sequence in sequences]
+        return identity_clusters(texts, letters=self.unit, **options)
 
 
 def _records(

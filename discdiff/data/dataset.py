@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,7 @@ class SequenceDataset(Dataset):
         on_error: OnError = "raise",
         cache: Cache = None,
         progress: bool = False,
+        keep: Callable[[Record], bool] | None = None,
         **options: Any,
     ) -> SequenceDataset:
         """Read and encode a file, or open what was encoded before.
@@ -96,6 +97,7 @@ class SequenceDataset(Dataset):
             cache: where the encoded form is kept. None: files from 32 MB on (8 MB compressed) in `$DISCDIFF_CACHE`, or
                 `~/.cache/discdiff`; smaller ones in memory. True: there in any case. False: in memory. Or a folder.
             progress: show progress on standard error while a file is encoded.
+            keep: which records to take; without it, all. What is chosen so is kept in memory.
             options: what `domain.read` takes, such as `where`, `sequence_column`, `label_column`.
 
         Raises:
@@ -108,9 +110,10 @@ class SequenceDataset(Dataset):
         def make(columns: Columns | None) -> Encoded:
             faults = Faults(path, on_error)
             with show_progress(f"encoding {Path(path).name}", enabled=progress) as report, watching(report):
+                records = domain.read(path, faults=faults, **options)
                 return encode_records(
                     domain,
-                    domain.read(path, faults=faults, **options),
+                    records if keep is None else filter(keep, records),
                     path=path,
                     length=length,
                     on_long=on_long,
@@ -119,7 +122,7 @@ class SequenceDataset(Dataset):
                     faults=faults,
                 )
 
-        folder = cache_folder(cache, path)
+        folder = None if keep is not None else cache_folder(cache, path)  # which records it takes has no name
         if folder is None:
             return cls(domain, make(None), length=length, end_token=end_token)
         reading = {"length": length, "on_long": on_long, "label_names": label_names, "options": options}
@@ -251,6 +254,11 @@ class SequenceDataset(Dataset):
     def texts(self, indices: Iterable[int] | None = None) -> list[str]:
         """The sequences as strings again: all of them, or those at `indices`."""
         return [self._decode(self.row(i).tolist()) for i in (range(len(self)) if indices is None else indices)]
+
+    @property
+    def names(self) -> list[str] | None:
+        """The records' names, "" where one has none; None where no record has a name, or the data are a stream."""
+        return None if self._encoded.names is None else list(self._encoded.names)
 
     def titles(self, ids: Iterable[int]) -> list[str]:
         """How a person finds sequences again, by the ids that batches carry: a record's name, or its place."""

@@ -42,6 +42,7 @@ class SMILES(Domain):
 
     name: ClassVar[str] = "smiles"
     unit: ClassVar[str] = "character"
+    groupings: ClassVar[tuple[str, ...]] = ("scaffold",)
 
     def __init__(
         self,
@@ -179,6 +180,14 @@ class SMILES(Domain):
         from domains.smiles import chemistry
 
         return chemistry.canonical(sequence)
+
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """`"scaffold"`: the Bemis-Murcko scaffold, None for molecules without a ring (`generic`: without elements)."""
+        if how not in self.groupings:
+            return super().groups(how, sequences, **options)
+        from domains.smiles import chemistry
+
+        return [chemistry.scaffold(smiles, **options) for smiles in sequences]
 
     def metrics(
         self,
