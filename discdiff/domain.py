@@ -34,11 +34,14 @@ class Domain(ABC):
         name: the entry point's name.
         unit: what one symbol is called ("base", "residue", "character", ...): bounds are reported per unit.
         streams: whether a file is one long text, cut into blocks of the model's length (text) or a set of sequences.
+        suffix: of files that `write` writes, where these tell one record from the next: "fasta" (a header each), "smi"
+            or "txt" (a line each); None where they do not.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "token"
     streams: bool = False
+    suffix: str | None = None
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
     @property

@@ -55,6 +55,7 @@ class Letters(Domain):
     title: ClassVar[str]
     blanks: ClassVar[str] = string.whitespace
     prosite: ClassVar[bool] = False
+    suffix = "fasta"
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ class Asked:
         saved["precision"] = _PRECISIONS.get(self.precision, self.precision)
         saved["rules"] = {name: _words(value) for name, value in dict(self.rules or {}).items()}
         try:
-            return json.loads(json.dumps(saved, allow_nan=False))  # type: ignore[no-any-return]
+            return json.loads(json.dumps(saved, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise DiscdiffError(f"sample: an argument cannot be written down ({error})") from error
 

@@ -70,6 +70,11 @@ class Claims:
         self.mine.discard(part)
         self._unlock(FIRST_PART + part)
 
+    def release_all(self) -> None:
+        """Give all parts back."""
+        for part in list(self.mine):
+            self.release(part)
+
     def close(self) -> None:
         """Give all back."""
         self._stream.close()

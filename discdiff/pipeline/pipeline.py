@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -24,6 +24,7 @@ from discdiff.pipeline.asking import Asked
 from discdiff.pipeline.drawing import Drawing, Draws, StringCheck, StringReward
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
+from discdiff.pipeline.part_formats import FormatName
 from discdiff.pipeline.planning import GridChoice, Plan, planned
 from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
@@ -31,6 +32,9 @@ from discdiff.randomness import Keys
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Profile, Sampler, measure_profile
+
+if TYPE_CHECKING:
+    from discdiff.pipeline.generating import JobReport
 
 
 @dataclass
@@ -161,7 +165,7 @@ class Pipeline:
             top_p=top_p, guidance=guidance, particles=particles, reward=reward, reward_strength=reward_strength,
             precision=precision, compiled=compiled, batch_size=batch_size,
         )  # fmt: skip
-        return self._draws(asked)(n, progress=progress)
+        return self.draws(asked)(n, progress=progress)
 
     def infill(
         self,
@@ -205,10 +209,59 @@ class Pipeline:
             top_p=top_p, guidance=guidance, particles=particles, reward=reward, reward_strength=reward_strength,
             precision=precision, compiled=compiled, batch_size=batch_size,
         )  # fmt: skip
-        return self._draws(asked)(n, progress=progress)
+        return self.draws(asked)(n, progress=progress)
 
-    def _draws(self, asked: Asked) -> Draws:
-        """What `sample`, `infill` and jobs draw from."""
+    def sample_to(
+        self,
+        folder: str | Path,
+        n: int,
+        *,
+        template: str | None = None,
+        format: FormatName = "parquet",  # noqa: A002 - as for files that are read
+        part_size: int | None = None,
+        shard: tuple[int, int] | None = None,
+        devices: int = 1,
+        tag: str | None = None,
+        progress: bool = False,
+        **arguments: Any,
+    ) -> JobReport:
+        """New strings by the million, in part files: made by any number of processes, which may be killed at will.
+
+        The job is cut into parts of fixed ranges. Each appears whole or not at all, and follows from `job.json` and its
+        number alone: the same call goes on with a job that was interrupted, and several processes that make it share
+        the work. `read_parts` reads the strings back.
+
+        Args:
+            folder: a new or empty one, or that of the same job; `n` may have grown.
+            n: how many strings.
+            template: what is known of each, as in `infill`.
+            format: "parquet", "jsonl", or "own", the domain's (sequences and names alone).
+            part_size: strings in a part, which is what a kill loses; by default 32 batches.
+            shard: (i, n) makes every n-th part, from the i-th on, where the file system has no locks.
+            devices: processes on this machine, a GPU each where there are GPUs. Processes of torchrun and srun need
+                none of this: they find their place.
+            tag: a name for `constraint`, `check`, `reward` or a function as `guidance`, which `job.json` cannot hold.
+            progress: show progress on standard error.
+            **arguments: those of `sample`; `labels` is one class, or none.
+
+        Raises:
+            IncompatibleError: the folder holds another job (names what differs), or see `sample`.
+            DiscdiffError: the folder holds something else, or the disk is full; the finished parts stand.
+            KeyboardInterrupt: after Ctrl-C; the part at hand is lost, all others stand.
+        """
+        from discdiff.pipeline.generating import Division, generate
+
+        asked = Asked.of({"template": template, **arguments})
+        asked.to_json()  # refused before the constraint is built
+        division = Division(format, part_size, shard, devices, tag)
+        return generate(self, Path(folder), n, asked, self.draws(asked), division, progress=progress)
+
+    def draws(self, asked: Asked) -> Draws:
+        """What `sample`, `infill` and jobs draw from: strings by their numbers.
+
+        Raises:
+            IncompatibleError: see `sample`.
+        """
         length = asked.length
         if length is not None and not 1 <= length <= self.max_length:
             raise IncompatibleError(

@@ -42,6 +42,7 @@ class SMILES(Domain):
 
     name: ClassVar[str] = "smiles"
     unit: ClassVar[str] = "character"
+    suffix = "smi"
 
     def __init__(
         self,
