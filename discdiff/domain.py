@@ -38,12 +38,15 @@ class Domain(ABC):
         unit: what one symbol is called ("base", "residue", "character", ...): bounds are reported per unit.
         streams: whether a file is one long text, cut into blocks of the model's length (text) or a set of sequences.
         groupings: the kinds of groups that `groups` knows.
+        suffix: of files that `write` writes, where these tell one record from the next: "fasta" (a header each), "smi"
+            or "txt" (a line each); None where they do not.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "token"
     streams: bool = False
     groupings: ClassVar[tuple[str, ...]] = ()
+    suffix: str | None = None
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
     @property

@@ -56,6 +56,7 @@ class Letters(Domain):
     blanks: ClassVar[str] = string.whitespace
     prosite: ClassVar[bool] = False
     groupings = ("identity",)
+    suffix = "fasta"
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class SMILES(Domain):
     name: ClassVar[str] = "smiles"
     unit: ClassVar[str] = "character"
     groupings: ClassVar[tuple[str, ...]] = ("scaffold",)
+    suffix = "smi"
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class Text(Domain):
 
     def __init__(self, tokenizer: str = "bpe", vocab_size: int = 8192, lines: bool = False, join: str = "\n\n") -> None:
         self.lines, self.streams, self.join = bool(lines), not lines, join
+        self.suffix = "txt" if lines else None
         self._wanted, self._kind = vocab_size, tokenizer
         self._tokenizer: Tokenizer | None = None
         if tokenizer == "bpe":

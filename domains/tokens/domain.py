@@ -38,6 +38,7 @@ class Tokens(Domain):
 
     name = "tokens"
     unit = "token"
+    suffix = "txt"
 
     def __init__(self, vocab_size: int | None = None, streams: bool = False) -> None:
         if vocab_size is not None and vocab_size < 1:
