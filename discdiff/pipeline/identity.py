@@ -54,8 +54,9 @@ def _of_weights(model: torch.nn.Module) -> str:
 def _of_domain(pipeline: Pipeline) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pipeline.domain.save(folder)
-        return _of_json({path.name: sha256(path) for path in sorted(folder.iterdir())})
+        pipeline.domain.save_tokenizer(folder)
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    return _of_json([pipeline.domain.to_json(), files])
 
 
 def _of_json(value: object) -> str:
