@@ -258,7 +258,9 @@ class SequenceDataset(Dataset):
     @property
     def names(self) -> list[str] | None:
         """The records' names, "" where one has none; None where no record has a name, or the data are a stream."""
-        return None if self._encoded.names is None else list(self._encoded.names)
+        if self._encoded.names is None:
+            return None
+        return [self._encoded.names[number] for number in self._numbers(np.arange(len(self))).tolist()]
 
     def titles(self, ids: Iterable[int]) -> list[str]:
         """How a person finds sequences again, by the ids that batches carry: a record's name, or its place."""
