@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from discdiff.cli import domains, evaluate, infill, profile, sample, score, show, train
+from discdiff.cli import domains, evaluate, export, infill, options, profile, push, sample, score, show, train
 
 COMMANDS = {
     "train": train,
@@ -23,6 +23,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "profile": profile,
     "show": show,
+    "export": export,
+    "push": push,
     "domains": domains,
 }
 EPILOG = """\
@@ -35,6 +37,7 @@ examples:
   discdiff evaluate runs/mine --reference held_out.smi
   discdiff profile runs/mine
   discdiff show runs/mine
+  discdiff export runs/mine mine
 
 `discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to
 standard error. Exit codes: 0 done, 2 a fault in what was given, 130 interrupted, 1 a fault of discdiff itself.
@@ -109,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.configuration = configuration
     try:
         with _notes():
+            options.fetch(arguments)
             return int(arguments.run(arguments) or 0)
     except KeyboardInterrupt:
         return _say("interrupted", 130)

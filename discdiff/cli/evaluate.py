@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline.domain.counter(arguments.unit)
     reference = options.read(pipeline, arguments.reference, arguments)
     training = _training(pipeline, arguments)
-    report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
+    report: dict[str, Any] = {"run": options.name_of(arguments), "reference": str(arguments.reference)}
     # samples first: options that do not fit the run show there at once
     samples = pipeline.sample(arguments.n, **how) if arguments.n else None
     report["bound"] = _bound(pipeline, reference, arguments)

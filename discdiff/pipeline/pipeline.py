@@ -28,6 +28,8 @@ from discdiff.pipeline.planning import GridChoice, Plan, planned
 from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
+from discdiff.release.export import push
+from discdiff.release.hub import located
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Profile, Sampler, measure_profile
@@ -71,28 +73,50 @@ class Pipeline:
         return cls(model.eval(), dataset.domain, dataset.length_model, dataset.length, dataset.label_names)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
-        """Read a run folder.
+    def load(
+        cls, folder: str | Path, *, revision: str | None = None, device: str | torch.device | None = None
+    ) -> Pipeline:
+        """Read a run folder, or a model of the Hugging Face Hub.
 
         Args:
-            folder: what `discdiff train` or `save` wrote.
+            folder: what `discdiff train`, `discdiff export` or `save` wrote; or `hf://OWNER/NAME`, or
+                `hf://OWNER/NAME@REVISION`. Any other name is a local folder, and not looked for on the Hub.
+            revision: of the Hub's: a branch, a tag or a commit. Which commit it was stands in `source`.
             device: where to compute; by default a GPU if there is one.
 
         Raises:
-            CheckpointError: the folder is missing, damaged or of another version.
+            CheckpointError: the folder is missing, damaged or of another version; or the Hub has no such model.
         """
+        folder, source = located(folder, revision)
         run = load_run(folder)
         try:
             defaults = SamplingDefaults.from_json(run.sampling)
         except DiscdiffError as error:
-            raise CheckpointError(f"{Path(folder) / CONFIG_FILE}: sampling: {error}") from error
+            raise CheckpointError(f"{folder / CONFIG_FILE}: sampling: {error}") from error
         model = run.model.to(pick_device(device))
-        known = run.profile, run.training, run.source
+        known = run.profile, run.training, source or run.source
         return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, *known)
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder that `load` reads."""
         save_run(self._run(), folder)
+
+    def push_to_hub(self, name: str, *, private: bool = False, message: str | None = None) -> str:
+        """Put the model on the Hugging Face Hub with a model card; gives the name that pins it, for `load`.
+
+        Log in first, with `hf auth login`. The card says what the pipeline knows; of a run folder, `discdiff push` says
+        more: the training's command, data and bound.
+
+        Args:
+            name: `OWNER/NAME`; made if it is not there.
+            private: if it is made, for the owner alone.
+            message: of the commit.
+
+        Raises:
+            ConfigError: a name that cannot be read.
+            CheckpointError: not logged in, no right to write there, or the Hub cannot be reached.
+        """
+        return push(self._run(), name, private=private, message=message)
 
     def _run(self) -> Run:
         known = self.profile, self.training, self.source
