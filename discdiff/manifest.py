@@ -25,6 +25,7 @@ from typing import Any
 
 from discdiff.errors import CheckpointError
 from discdiff.sealed import DIGEST, check_seal, read_json
+from discdiff.unfinished import begun, cut_short
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
@@ -57,10 +58,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     name = CONFIG_FILE
     if not _there(folder / CONFIG_FILE) and _there(folder / OLD_FILES[0]):
         name = OLD_FILES[0]
-    path = folder / name
+    path = cut_short(folder, CONFIG_FILE) or folder / name
+    if path.parent != folder and not _there(path):  # that save has ended in the meantime
+        path = folder / CONFIG_FILE
     if not _there(path):
-        unfinished = (folder / "checkpoints").is_dir()
-        remedy = "Training was cut short: go on with `discdiff train … --resume`." if unfinished else _GIVE
+        remedy = _GIVE
+        if begun(folder):
+            resume = f"`discdiff train --output {folder} --resume`"
+            remedy = f"Training there has saved no model yet; if it was stopped, go on with {resume}."
         raise CheckpointError(f"{folder}: has no {CONFIG_FILE}. {remedy}")
     check_file(path)
     saved = read_json(path)
@@ -72,7 +77,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format version {version}, this discdiff reads {FORMAT_VERSION} and older. "
             f"discdiff {saved.get('discdiff')} wrote it; update discdiff."
         )
-    if (version == 1) != (name == OLD_FILES[0]):
+    if (version == 1) != (path.name == OLD_FILES[0]):
         raise CheckpointError(f"{path}: damaged: format version {version} in a file of this name. Copy it again.")
     if version > 1:
         check_seal(path)

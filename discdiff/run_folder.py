@@ -13,6 +13,7 @@ digests of themselves, so that a changed byte shows in any of the four.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -38,6 +39,7 @@ from discdiff.manifest import (
 from discdiff.model import Diffusion
 from discdiff.samplers.profile import Profile
 from discdiff.sealed import DIGEST, check_seal, read_json, sealed
+from discdiff.unfinished import SAVING, cut_short
 from discdiff.weights import load_weights, save_weights
 
 PROFILE_FILE = "profile.json"
@@ -84,7 +86,7 @@ def save_run(run: Run, folder: str | Path, *, beside: Mapping[str, str] | None =
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name)
         run.domain.save_tokenizer(fresh)
         save_weights(run.model.state_dict(), fresh / WEIGHTS_FILE)
@@ -107,15 +109,30 @@ def save_run(run: Run, folder: str | Path, *, beside: Mapping[str, str] | None =
         }
         (fresh / CONFIG_FILE).write_text(sealed(saved), encoding="utf-8", newline="")
         mode = (fresh / CONFIG_FILE).stat().st_mode
-        for file in [*files, CONFIG_FILE]:
+        # Weights and config.json change from save to save and come last, so that `cut_short` can tell how far a save
+        # came that was killed.
+        files = [*(file for file in files if file != WEIGHTS_FILE), WEIGHTS_FILE, CONFIG_FILE]
+        for file in files:
             (fresh / file).chmod(mode)  # safetensors writes for the owner alone
             _sync(fresh / file)
+        for file in files:
             (fresh / file).replace(folder / file)
     for old in OLD_FILES:
         (folder / old).unlink(missing_ok=True)
     _sync(folder)
     if run.profile is not None:
         save_profile(run.profile, folder)
+
+
+def finish_save(folder: Path) -> None:
+    """Put in its place what a save that was killed left undone, and remove what it left over.
+
+    Only for the one process that writes in the folder.
+    """
+    if (manifest := cut_short(folder, CONFIG_FILE)) is not None:
+        manifest.replace(folder / CONFIG_FILE)
+    for left in folder.glob(f"{SAVING}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def save_profile(profile: Profile, folder: str | Path) -> None:
@@ -127,7 +144,7 @@ def save_profile(profile: Profile, folder: str | Path) -> None:
     folder = Path(folder)
     weights = read_manifest(folder)["sha256"][WEIGHTS_FILE]
     text = sealed(replace(profile, weights=weights).to_json(), indent=None)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name) / PROFILE_FILE
         fresh.write_text(text, encoding="utf-8", newline="")
         _sync(fresh)
@@ -220,4 +237,4 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-__all__ = ["PROFILE_FILE", "Run", "load_profile", "load_run", "save_profile", "save_run"]
+__all__ = ["PROFILE_FILE", "Run", "finish_save", "load_profile", "load_run", "save_profile", "save_run"]

@@ -130,6 +130,10 @@ class Sequences:
         """The same rows on another device; a GPU is not waited for."""
         return self._map(lambda value: onto(value, device), self.known_lengths)
 
+    def pin_memory(self) -> Sequences:
+        """The same rows in memory from which a GPU copies without being waited for."""
+        return self._map(Tensor.pin_memory, None)
+
     @staticmethod
     def concatenate(parts: Sequence[Sequences]) -> Sequences:
         """Stack batches of different widths; optional fields must be present in all or in none."""

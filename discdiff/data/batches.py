@@ -1,9 +1,11 @@
 """Which sequences stand in which batch, as a pure function of (seed, epoch), and a loader that resumes
-exactly.
+exactly, shares a batch out and prefetches.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor
 
 from discdiff.data.dataset import SequenceDataset
-from discdiff.errors import CheckpointError, DiscdiffError
+from discdiff.data.prefetch import in_order
+from discdiff.errors import CheckpointError, ConfigError, DiscdiffError
 from discdiff.randomness import Keys
 from discdiff.sequences import Sequences
 
@@ -45,7 +48,8 @@ class LengthBuckets:
             )
         self.lengths, self.batch_size, self.seed, self.window = lengths, batch_size, seed, window
         self.epoch, self.start = 0, 0
-        self._cache: tuple[int, list[Indices]] | None = None
+        self._cache: dict[int, list[Indices]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -59,10 +63,17 @@ class LengthBuckets:
         yield from self.batches(self.epoch)[self.start :]
 
     def batches(self, epoch: int) -> list[Indices]:
-        """All batches of an epoch, as arrays of indices."""
-        if self._cache is None or self._cache[0] != epoch:
-            self._cache = epoch, self._make(epoch)
-        return self._cache[1]
+        """All batches of an epoch, as arrays of indices. The last two epochs asked for are kept."""
+        with self._lock:  # loaders ask from several threads, where one epoch ends for both
+            if epoch not in self._cache:
+                kept = list(self._cache.items())[-1:]
+                self._cache = {**dict(kept), epoch: self._make(epoch)}
+            return self._cache[epoch]
+
+    @property
+    def smallest(self) -> int:
+        """Rows of the smallest batch."""
+        return len(self.lengths) // len(self)
 
     def _make(self, epoch: int) -> list[Indices]:
         order = self._shuffle(len(self.lengths), epoch, "shuffle sequences")
@@ -86,15 +97,17 @@ class LengthBuckets:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step takes.
+    """What one training step takes, or one process's micro-batch of it.
 
     Attributes:
         sequences: the rows.
         step: 0-based number of the step.
         epoch: how many times the data had been gone through before.
         strata: float64 `[B]` in [0, 1): stratification points of the rows' times, on the host, where a loss can count
-            by them without waiting for a device.
+            by them without waiting for a device. They are slots of the step's whole batch.
         tokens: how many tokens the rows have.
+        whole: rows of the step's whole batch.
+        part: number of this part of it; 0 where it is the whole.
     """
 
     sequences: Sequences
@@ -102,6 +115,8 @@ class Batch:
     epoch: int
     strata: Tensor
     tokens: int
+    whole: int
+    part: int = 0
 
     def keys(self, seed: int) -> Keys:
         """The step's randomness: a row's noise follows from (seed, epoch, row id), whatever batch the row is
@@ -111,9 +126,18 @@ class Batch:
         assert rows is not None, "batches of a SequenceDataset carry ids"
         return Keys(seed, rows, step=self.epoch, strata=self.strata)
 
+    def dropout_seed(self, seed: int) -> int:
+        """For torch's global generator, of which dropout alone draws: it follows from (seed, step, part)."""
+        number = Keys(seed, torch.tensor([self.part]), step=self.step).uniform((1,), "dropout", torch.float64)
+        return int(number.item() * 2**53)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; a GPU is not waited for."""
         return replace(self, sequences=self.sequences.to(device))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory from which a GPU copies without being waited for."""
+        return replace(self, sequences=self.sequences.pin_memory())
 
 
 class BatchLoader:
@@ -123,35 +147,80 @@ class BatchLoader:
     position is one number. Rows get stratified times `(slot + (k φ mod 1)) / B` (φ the golden ratio):
     low-discrepancy within a batch (Kingma et al. 2021, appendix I.1) and, as a Kronecker sequence, over batches.
 
+    A step's batch may be shared by several processes, each of which takes its share in several micro-batches. The
+    parts' sizes differ by one at most, every row is in one of them, and has its slot in the whole.
+
     Args:
         dataset: the sequences.
-        batch_size: the largest number of sequences in a batch.
-        steps: how many batches to yield in all.
+        batch_size: the largest number of sequences in a step's batch, all processes and micro-batches together.
+        steps: how many steps to yield batches for.
         seed: of the shuffling.
+        accumulate: micro-batches of each process in a step; they are yielded one by one.
+        rank, processes: which process of how many this is.
+        workers: threads that make batches ahead of their use; 0 makes each when it is asked for. They change neither
+            what is yielded nor the position that is saved.
+        pin: yield batches in pinned memory.
+
+    Raises:
+        ConfigError: some batch has fewer rows than there are parts.
     """
 
-    def __init__(self, dataset: SequenceDataset, batch_size: int, *, steps: int, seed: int = 0) -> None:
-        self.dataset, self.steps = dataset, steps
+    def __init__(
+        self,
+        dataset: SequenceDataset,
+        batch_size: int,
+        *,
+        steps: int,
+        seed: int = 0,
+        accumulate: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+    ) -> None:
+        self.dataset, self.steps, self.accumulate, self.workers, self.pin = dataset, steps, accumulate, workers, pin
+        self.rank, self.processes = rank, processes
         self.buckets = LengthBuckets(dataset.model_lengths, batch_size, seed=seed)
+        if self.buckets.smallest < accumulate * processes:
+            shared = " and ".join(
+                [f"{n} {what}" for n, what in ((processes, "processes"), (accumulate, "micro-batches")) if n > 1]
+            )
+            raise ConfigError(
+                f"batch_size: a batch of {self.buckets.smallest} sequences (of {len(dataset):,} in batches of at most "
+                f"{batch_size}) cannot be shared by {shared}; take larger batches, fewer processes or a smaller "
+                "accumulate"
+            )
         self.position = 0
-        self.checksum = dataset.checksum()
+
+    @functools.cached_property
+    def checksum(self) -> int:
+        """Of the data set."""
+        return self.dataset.checksum()
 
     def __len__(self) -> int:
-        return self.steps
+        """Micro-batches of this process."""
+        return self.steps * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        while self.position < self.steps:
-            batch = self.batch(self.position)
-            self.position += 1
+        numbers = range(self.position * self.accumulate, len(self))
+        for number, batch in zip(numbers, in_order(self._micro_batch, numbers, self.workers), strict=True):
+            self.position = (number + 1) // self.accumulate
             yield batch
 
-    def batch(self, step: int) -> Batch:
-        """The batch of step `step`."""
+    def _micro_batch(self, number: int) -> Batch:
+        step, micro = divmod(number, self.accumulate)
+        batch = self.batch(step, micro)
+        return batch.pin_memory() if self.pin else batch
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        """This process's micro-batch number `micro` of step `step`."""
         epoch, place = divmod(step, len(self.buckets))
-        sequences = self.dataset.batch(self.buckets.batches(epoch)[place])
-        rows = len(sequences)
-        strata = (torch.arange(rows, dtype=torch.float64) + step * GOLDEN_RATIO % 1.0) / rows
-        return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()))
+        indices = self.buckets.batches(epoch)[place]
+        rows, parts, part = len(indices), self.accumulate * self.processes, micro * self.processes + self.rank
+        start, end = part * rows // parts, (part + 1) * rows // parts
+        sequences = self.dataset.batch(indices[start:end], epoch=epoch)
+        strata = (torch.arange(start, end, dtype=torch.float64) + step * GOLDEN_RATIO % 1.0) / rows
+        return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()), rows, part)
 
     def _identity(self) -> dict[str, int]:
         return {

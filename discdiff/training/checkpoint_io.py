@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from discdiff.errors import CheckpointError
+from discdiff.training.writing import sync_folder
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -23,7 +24,11 @@ class AtomicCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write beside the target, force to disk, rename."""
+        """Write beside the target, force to disk, rename.
+
+        Raises:
+            OSError: the disk is full, or fails; the checkpoint before this one is untouched.
+        """
         target = local(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
@@ -33,15 +38,14 @@ class AtomicCheckpointIO(CheckpointIO):
                 stream.flush()
                 os.fsync(stream.fileno())
             fresh.replace(target)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
+        except BaseException as error:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            # A full disk makes torch's writer fail on its own count of bytes; the cause is behind it.
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
-        with suppress(OSError):  # some systems cannot open a folder
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(target.parent)
 
     def load_checkpoint(
         self,

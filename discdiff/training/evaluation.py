@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,9 @@ from discdiff.samplers.profile import Profile
 from discdiff.samplers.profiling import FEWEST, measure_profile
 from discdiff.sampling import sample
 from discdiff.training.result import Validation
+from discdiff.training.writing import write_whole
 
+SAMPLES_FILE = "samples.txt"
 _SEED = 0x76A11D  # of the bounds' noise: not one that a user would give a run, whose training noise it would repeat
 
 
@@ -114,9 +117,23 @@ class Sampling:
         )
         texts = self.train.decode(drawn)
         if self.folder is not None:
-            with (self.folder / "samples.txt").open("a", encoding="utf-8") as stream:
-                stream.write("".join([f"step {step}\n", *(f"  {text!r}\n" for text in texts), "\n"]))
+            try:
+                with (self.folder / SAMPLES_FILE).open("a", encoding="utf-8") as stream:
+                    stream.write("".join([f"step {step}\n", *(f"  {text!r}\n" for text in texts), "\n"]))
+            except OSError as error:  # no reason to end a run of days either
+                self.trouble = f"no {SAMPLES_FILE}: {error.strerror}"
         return texts
+
+    def forget_after(self, step: int) -> None:
+        """Drop samples of later steps: the run that drew them was cut short, and draws them again."""
+        path = None if self.folder is None else self.folder / SAMPLES_FILE
+        if path is None or not path.is_file():
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+        later = (match.start() for match in re.finditer(r"^step (\d+)$", text, re.MULTILINE) if int(match[1]) > step)
+        kept = text[: next(later, len(text))]
+        if kept != text:
+            write_whole(path, kept)
 
     def _labels(self) -> Tensor | None:
         """The classes in turn."""

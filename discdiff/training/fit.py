@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.faults import SKIPPED, write_faults
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss, check_loss
@@ -19,7 +21,7 @@ from discdiff.networks.evaluation import check_compiler
 from discdiff.samplers.base import Sampler, check_sampler
 from discdiff.sequences import Sequences
 from discdiff.training.evaluation import Sampling, Validator, profile_of
-from discdiff.training.guard import FiniteGuard
+from discdiff.training.guard import FiniteGuard, OnDivergence
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
@@ -50,6 +52,8 @@ def fit(
     max_steps: int = 10_000,
     max_minutes: float | None = None,
     batch_size: int = 64,
+    accumulate: int = 1,
+    workers: int | None = None,
     optimizer: OptimizerName = "muon",
     learning_rate: float = 3e-3,
     warmup_steps: int | None = None,
@@ -75,6 +79,8 @@ def fit(
     resume: bool | str | Path = False,
     overwrite: bool = False,
     checkpoint_minutes: float = 5.0,
+    on_divergence: OnDivergence = "stop",
+    max_skipped: int = 10,
     config: str | None = None,
     sampling_defaults: dict[str, Any] | None = None,
     domain: Domain | None = None,
@@ -93,7 +99,11 @@ def fit(
         max_steps: training steps, resumed ones included.
         max_minutes: wall-clock minutes from this call, resumed ones, validation and sampling included. The run ends by
             steps or by time, and the learning rate decays with whichever is nearer its end.
-        batch_size: the largest number of sequences in a batch.
+        batch_size: the largest number of sequences in a step's batch, whatever it is cut into.
+        accumulate: micro-batches that a step's batch is cut into, to take less memory. Gradients add up to those of the
+            whole batch, and steps, schedules, averages and logs are the same, dropout's draws aside.
+        workers: threads that make batches ahead of their use, which changes nothing else; by default 2 with a GPU, and
+            none without.
         optimizer: "muon" for the matrices inside the network, with AdamW for the rest; or "adamw" for all, which wants
             about a third of the learning rate. See `discdiff.training.optimizers`.
         learning_rate: the peak rate.
@@ -120,9 +130,15 @@ def fit(
         log_every: steps between lines of `metrics.csv`.
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
-            weights are those of the uninterrupted run, bit by bit (runs limited by time aside).
+            weights are those of the uninterrupted run, bit by bit (runs limited by time aside). A run that was stopped
+            before its first checkpoint starts from its first step.
         overwrite: replace the run that the folder holds.
-        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too.
+        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too. Where one cannot be
+            written, the one before stands, a warning says why, and it is tried again within a minute.
+        on_divergence: what to do where a loss or gradient is infinite or not a number: "stop", or "skip" the step:
+            weights, average and optimiser stay as they were, and the batch is kept in the folder. That takes the memory
+            of all these once more.
+        max_skipped: how many steps may be skipped, resumed ones included; at the next, training stops.
         config: text of the experiment's `config.yaml`, kept in the folder.
         sampling_defaults: kept in the folder for `Pipeline.sample`.
         domain: of bare sequences.
@@ -137,8 +153,10 @@ def fit(
     Raises:
         IncompatibleError: data, loss and model do not fit together.
         ConfigError: an argument out of range.
-        CheckpointError: the folder holds a run, or there is nothing to resume from.
-        TrainingError: loss or gradient became infinite or not a number; the batch is kept in the folder.
+        CheckpointError: the folder holds a run, cannot be written to, or another process trains there; there is nothing
+            to resume from; or the end of the run could not be saved (what was saved before stands).
+        TrainingError: loss or gradient became infinite or not a number, more than `max_skipped` times where such steps
+            are skipped; the batch is kept in the folder.
         KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
             run folder are written, and the averaged weights are in the model.
         SystemExit: after SIGTERM, likewise, with code 143.
@@ -150,17 +168,28 @@ def fit(
         model.network.checkpoint_gradients(True)  # refused before anything is written
         model.network.checkpoint_gradients(False)
     _check_numbers(
-        max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate, validate_every=validate_every,
+        max_steps=max_steps, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
+        validate_every=validate_every,
         samples_every=samples_every, log_every=log_every, max_minutes=max_minutes, gradient_clip=gradient_clip,
     )  # fmt: skip
     if ema_decay is not None and not 0 <= ema_decay < 1:
         raise ConfigError(f"ema_decay: got {ema_decay}, expected a number in [0, 1), or None")
     clock = Clock(max_steps, max_minutes)
     check_optimizer(optimizer)
+    if on_divergence not in get_args(OnDivergence):
+        raise ConfigError(f"on_divergence: got {on_divergence!r}, expected 'stop' or 'skip'")
+    if max_skipped < 0:
+        raise ConfigError(f"max_skipped: got {max_skipped}, expected 0 or more")
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
     place = choose_device(device)
+    threads = (2 if place.type == "cuda" else 0) if workers is None else workers
+    if threads < 0:
+        raise ConfigError(f"workers: got {workers}, expected 0 or more, or None")
+    loader = BatchLoader(
+        data, batch_size, steps=max_steps, seed=seed, accumulate=accumulate, workers=threads, pin=place.type == "cuda"
+    )
     lightning_name = lightning_precision(precision, place)
     if compile:
         check_compiler(place, "compile")
@@ -179,8 +208,14 @@ def fit(
         steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
         sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress)
-    for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
+    notes = [] if storage is None else storage.notes
+    if resume and checkpoint is None:
+        notes.append("no checkpoint yet: training starts from its first step")
+    sets = [data] if held_out is None else [data, held_out]
+    for note in dict.fromkeys([*notes, *(note for each in sets for note in each.notes)]):  # parts of a file share some
         reporter.note(note)
+    if path is not None:
+        write_faults(dict.fromkeys(fault for each in sets for fault in each.skipped), path / SKIPPED)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
     with quiet():
@@ -194,7 +229,7 @@ def fit(
     average = None if ema_decay is None else MovingAverage(ema_decay)
     monitor = Monitor(
         clock,
-        FiniteGuard(data, path, seed),
+        FiniteGuard(data, path, seed, max_skipped=max_skipped if on_divergence == "skip" else None, tell=reporter.note),
         reporter,
         storage=storage,
         average=average,
@@ -213,6 +248,7 @@ def fit(
         loss,
         mean_length=float(data.model_lengths.double().mean()),
         seed=seed,
+        parts=accumulate,
         make_optimizer=functools.partial(
             make_optimizer, optimizer, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
         ),
@@ -222,13 +258,20 @@ def fit(
     )
     (model.double() if precision == "float64" else model).train()
     terminated = False
-    with around(place, seed, model.network, compile, gradient_checkpointing), interruptible(monitor):
+    with (
+        around(place, seed, model.network, compile, gradient_checkpointing),
+        interruptible(monitor),
+        ExitStack() as stack,
+    ):
+        if storage is not None:
+            stack.callback(storage.close)
         trainer = Trainer(
             accelerator=place.type,
             devices=1 if place.type == "cpu" else [place.index],
             precision=lightning_name,
             max_steps=max_steps,
             max_epochs=-1,
+            accumulate_grad_batches=accumulate,
             logger=make_loggers(loggers, path) or False,
             callbacks=[*([] if average is None else [average]), monitor, *callbacks],
             plugins=[AtomicCheckpointIO()],
@@ -243,7 +286,7 @@ def fit(
         try:
             trainer.fit(
                 module,
-                BatchLoader(data, batch_size, steps=max_steps, seed=seed),
+                loader,
                 ckpt_path=None if checkpoint is None else str(checkpoint),
                 weights_only=True,
             )
@@ -254,32 +297,37 @@ def fit(
     if average is not None:
         average.finish(module)
     model.to(place).eval()
-    if storage is not None and monitor.step:
-        storage.save_run(model)
-    ended = not (terminated or monitor.interrupted)
-    if ended and monitor.step and storage is not None and held_out is not None and profile_sequences:
+    ended, steps = not (terminated or monitor.interrupted), trainer.global_step
+    if storage is not None and steps and (monitor.between_steps or average is not None):
+        storage.save_run(model)  # even with nothing left to do: the run before may have been killed before it did
+    profiled = storage is None or (monitor.step is None and storage.has_profile())
+    if ended and steps and storage is not None and not profiled and held_out is not None and profile_sequences:
         profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
         if profile is not None:
             storage.save_profile(profile)
             reporter.note(f"{profile}: `discdiff sample --error`")
+    if storage is not None:
+        storage.close()
     if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
         raise SystemExit(143) if terminated else KeyboardInterrupt
     return FitResult(
-        steps=trainer.global_step,
+        steps=steps,
         seconds=clock.seconds,
         tokens_per_second=monitor.tokens_per_second(),
         padding=monitor.meter.padding,
         loss=monitor.meter.recent(),
         validation=monitor.validation,
-        stopped="steps" if trainer.global_step >= max_steps else "time",
+        stopped="steps" if steps >= max_steps else "time",
         folder=path,
     )
 
 
 def _farewell(step: int, folder: Path | None) -> str:
-    if folder is None or not step:
+    if folder is None:
         return f"Stopped after {step:,} steps."
+    if not step:
+        return "Stopped before the first step; `--resume` (resume=True) starts it."
     return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."
 
 

@@ -19,7 +19,8 @@ class TrainingModule(LightningModule):
     """Minimises the sum of nats over the sum of tokens, of the whole training set.
 
     A batch's nats are divided by its rows times the training set's mean length, not by its own tokens: batches hold
-    sequences of similar length, and a token must weigh the same in all of them.
+    sequences of similar length, and a token must weigh the same in all of them. A part of a batch, a micro-batch or a
+    process's share, is divided by the rows of the whole, so that the parts' gradients add up to that of the whole.
 
     Noise comes from `Keys(seed, ids, epoch)`, so it follows the sequence, not the batch, the device or the rank.
 
@@ -28,6 +29,7 @@ class TrainingModule(LightningModule):
         loss: nats per sequence.
         mean_length: tokens in a sequence, over the training set.
         seed: of the noise.
+        parts: micro-batches in a step, over all processes.
         make_optimizer: given the model, and whether to fuse.
         rate_factor: the learning rate over its peak after a number of steps.
 
@@ -42,12 +44,13 @@ class TrainingModule(LightningModule):
         *,
         mean_length: float,
         seed: int,
+        parts: int = 1,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         rate_factor: Callable[[int], float],
     ) -> None:
         super().__init__()
         self.model, self.loss, self.mean_length, self.seed = model, loss, mean_length, seed
-        self.make_optimizer, self.rate_factor = make_optimizer, rate_factor
+        self.parts, self.make_optimizer, self.rate_factor = parts, make_optimizer, rate_factor
         self._row_nats: list[Tensor] = []
         self.positions = 0
 
@@ -57,12 +60,13 @@ class TrainingModule(LightningModule):
         return self._row_nats[-1]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective on one batch, in nats per token."""
+        """The objective on one batch, in nats per token; on a part of it, what the part adds times the parts."""
         values = self.loss(self.model, batch.sequences, generator=batch.keys(self.seed))
         self._row_nats[:] = [values.detach()]
         packed = self.model.network.leaves_out_padding(self.device)
         self.positions = batch.tokens if packed else batch.sequences.tokens.numel()
-        return values.sum() / (len(values) * self.mean_length)
+        # Lightning divides by the micro-batches, and averages gradients over processes: both are undone here.
+        return values.sum() / (batch.whole * self.mean_length / self.parts)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""
@@ -75,11 +79,12 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model, in one sentence.
+        """Refuse the checkpoint of another model, in one sentence; go on after its last whole step.
 
         Raises:
             CheckpointError: names of weights or their shapes differ.
         """
+        _stand_after_step(checkpoint, self.trainer.accumulate_grad_batches)
         here, there = self.state_dict(), checkpoint["state_dict"]
         for name in sorted({*here, *there}):
             shapes = [tuple(state[name].shape) if name in state else "absent" for state in (there, here)]
@@ -95,3 +100,20 @@ class TrainingModule(LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients."""
         optimizer.zero_grad(set_to_none=True)
+
+
+def _stand_after_step(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Let the loader's position and Lightning's counters stand after the checkpoint's last step, in this run's batches.
+
+    The saved run may have had other micro-batches, or have been stopped while it learned from a batch that the loader
+    had handed out already: then that step begins anew. Lightning's counters decide when a step is complete.
+    """
+    loop, step = checkpoint["loops"]["fit_loop"], checkpoint["global_step"]
+    if not step:
+        return
+    for loader in loop["state_dict"]["combined_loader"]:
+        loader["position"] = step
+    for counters in (loop["epoch_loop.batch_progress"][name] for name in ("total", "current")):
+        for name in ("ready", "started", "processed"):
+            counters[name] = step * accumulate
+        counters["completed"] = step * accumulate - 1  # as it is where a step has just ended
