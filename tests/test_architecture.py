@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
         "metrics",
         "data",
         "description",
+        "release",
         "run_folder",
         "progress",
         "rules",

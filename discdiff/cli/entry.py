@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from discdiff.cli import data, domains, evaluate, infill, profile, sample, score, show, train
+from discdiff.cli import data, domains, evaluate, export, infill, options, profile, push, sample, score, show, train
 
 COMMANDS = {
     "train": train,
@@ -24,6 +24,8 @@ COMMANDS = {
     "profile": profile,
     "data": data,
     "show": show,
+    "export": export,
+    "push": push,
     "domains": domains,
 }
 EPILOG = """\
@@ -37,6 +39,7 @@ examples:
   discdiff profile runs/mine
   discdiff data inspect molecules.smi
   discdiff show runs/mine
+  discdiff export runs/mine mine
 
 `discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to
 standard error. Exit codes: 0 done, 2 a fault in what was given, 130 interrupted, 1 a fault of discdiff itself.
@@ -111,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.configuration = configuration
     try:
         with _notes():
+            options.fetch(arguments)
             return int(arguments.run(arguments) or 0)
     except KeyboardInterrupt:
         return _say("interrupted", 130)

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline.domain.counter(arguments.unit)
     reference, named = _reference(pipeline, arguments)
     training = _training(pipeline, arguments)
-    report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": named}
+    report: dict[str, Any] = {"run": options.name_of(arguments), "reference": named}
     # samples first: options that do not fit the run show there at once
     samples = pipeline.sample(arguments.n, **how) if arguments.n else None
     report["bound"] = _bound(pipeline, reference, arguments)

@@ -82,9 +82,34 @@ def mass(text: str) -> float:
     return value
 
 
+def add_folder_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the run folder."""
+    what = "folder that `discdiff train` wrote, or hf://OWNER/NAME[@REVISION]"
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help=what)
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    """Where the command takes a run and a model of the Hugging Face Hub is named: the folder that its files are in.
+
+    Raises:
+        CheckpointError: the Hub has no such model, or cannot be reached.
+    """
+    if getattr(arguments, "run_folder", None) is None:
+        return
+    from discdiff.release.hub import located, on_hub
+
+    if on_hub(arguments.run_folder):  # it imports the Hub's client
+        arguments.run_folder, arguments.run_name = located(arguments.run_folder)
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """What the run was called: its folder, or its name on the Hub with the commit."""
+    return str(getattr(arguments, "run_name", arguments.run_folder))
+
+
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     """Add the run folder and the device."""
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `discdiff train` wrote")
+    add_folder_argument(parser)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 

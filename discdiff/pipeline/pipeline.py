@@ -19,7 +19,7 @@ from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
-from discdiff.likelihood import Bound, nelbo
+from discdiff.likelihood import nelbo
 from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
 from discdiff.pipeline.asking import Asked
@@ -31,6 +31,8 @@ from discdiff.pipeline.planning import GridChoice, Plan, planned
 from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
+from discdiff.release.export import push
+from discdiff.release.hub import located
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Profile, Sampler, measure_profile
@@ -77,28 +79,41 @@ class Pipeline:
         return cls(model.eval(), dataset.domain, dataset.length_model, dataset.length, dataset.label_names)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
-        """Read a run folder.
+    def load(
+        cls, folder: str | Path, *, revision: str | None = None, device: str | torch.device | None = None
+    ) -> Pipeline:
+        """Read a run folder, or a model of the Hugging Face Hub.
 
         Args:
-            folder: what `discdiff train` or `save` wrote.
+            folder: what `discdiff train`, `discdiff export` or `save` wrote; or `hf://OWNER/NAME`, or
+                `hf://OWNER/NAME@REVISION`. Any other name is a local folder, and not looked for on the Hub.
+            revision: of the Hub's: a branch, a tag or a commit. Which commit it was stands in `source`.
             device: where to compute; by default a GPU if there is one.
 
         Raises:
-            CheckpointError: the folder is missing, damaged or of another version.
+            CheckpointError: the folder is missing, damaged or of another version; or the Hub has no such model.
         """
+        folder, source = located(folder, revision)
         run = load_run(folder)
         try:
             defaults = SamplingDefaults.from_json(run.sampling)
         except DiscdiffError as error:
-            raise CheckpointError(f"{Path(folder) / CONFIG_FILE}: sampling: {error}") from error
+            raise CheckpointError(f"{folder / CONFIG_FILE}: sampling: {error}") from error
         model = run.model.to(pick_device(device))
-        known = run.profile, run.training, run.source
+        known = run.profile, run.training, source or run.source
         return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, *known)
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder that `load` reads."""
         save_run(self._run(), folder)
+
+    def push_to_hub(self, name: str, *, private: bool = False, message: str | None = None) -> str:
+        """Put the model on the Hugging Face Hub, as `OWNER/NAME`, with a model card; gives the name that pins it.
+
+        Log in first, with `hf auth login`. The card says what the pipeline knows; of a run folder `discdiff push` says
+        more: the training's command, data and bound. Arguments and errors are those of `discdiff.release.export.push`.
+        """
+        return push(self._run(), name, private=private, message=message)
 
     def _run(self) -> Run:
         known = self.profile, self.training, self.source
@@ -463,23 +478,6 @@ class Pipeline:
     ) -> StringsBound:
         """An upper bound on −log p of a set of strings. Arguments and errors are those of `score`."""
         count = self.domain.counter(unit)
-        rows, bound = self._bound(strings, samples, tolerance, seed, labels, batch_size, progress)
-        return StringsBound(bound, sum(map(count, rows.texts, rows.tokens())), unit or self.domain.unit)
-
-    def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
-        classes = Classes(self._num_labels, self.label_names)
-        return rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
-
-    def _bound(
-        self,
-        strings: Sequence[str] | SequenceDataset,
-        samples: int,
-        tolerance: float | None,
-        seed: int,
-        labels: Labels,
-        batch_size: int,
-        progress: bool,
-    ) -> tuple[Rows, Bound]:
         rows = self._rows(strings, labels)
         with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
             bound = nelbo(
@@ -491,7 +489,11 @@ class Pipeline:
                 batch_size=batch_size,
                 on_batch=lambda done, total: report(done / total),
             )
-        return rows, bound
+        return StringsBound(bound, sum(map(count, rows.texts, rows.tokens())), unit or self.domain.unit)
+
+    def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
+        classes = Classes(self._num_labels, self.label_names)
+        return rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
 
 
 __all__ = ["Pipeline"]
