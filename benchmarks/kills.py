@@ -36,6 +36,7 @@ import torch
 
 import discdiff as dd
 from benchmarks.arguments import file, positive
+from benchmarks.real_data import hardware
 from discdiff.data import SequenceDataset
 from discdiff.errors import CheckpointError
 from discdiff.training import fit
@@ -272,7 +273,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, **options)
     command = ["python", "-m", "benchmarks.kills", *sys.argv[1:]]
-    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen}), flush=True)
+    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True)
 
 
 if __name__ == "__main__":
