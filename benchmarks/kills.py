@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
+import itertools
 import json
 import os
 import random
@@ -26,6 +28,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ import torch
 
 import discdiff as dd
 from benchmarks.arguments import file, positive
+from benchmarks.real_data import hardware
 from discdiff.data import SequenceDataset
 from discdiff.errors import CheckpointError
 from discdiff.training import fit
@@ -53,53 +57,69 @@ def dataset(path: Path | None) -> SequenceDataset:
     return SequenceDataset.from_sequences(domain, shipped_smiles(longest=30)[:SEQUENCES])
 
 
-def train(data: SequenceDataset, folder: Path, *, resume: bool, options: dict[str, Any], callbacks: Any = ()) -> None:
-    """The run: dropout, average, bounds, samples, and a checkpoint nearly each step."""
+def train(data: SequenceDataset, folder: Path, *, resume: bool, seconds: float = 0.02, **options: Any) -> None:
+    """The run: dropout, average, bounds, samples, and a checkpoint every so many seconds."""
     process = dd.Absorbing(data.vocab_size)
     network = dd.Transformer(process.num_states, dim=16, depth=1, heads=2, dropout=0.1)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
     fit(
         model, data, valid=data, max_steps=STEPS, batch_size=BATCH, validate_every=11, validate_sequences=8,
-        validate_samples=2, samples_every=13, samples=2, sampler_steps=2, log_every=1 if STEPS < 20 else 5,
-        profile_sequences=0, checkpoint_minutes=0.02 / 60, folder=folder, resume=resume, seed=3, device="cpu",
-        precision="float32", progress=False, loggers=("csv",), callbacks=callbacks, **options,
+        validate_samples=2, samples_every=13, samples=2, sampler_steps=2, log_every=5, profile_sequences=0,
+        checkpoint_minutes=seconds / 60, folder=folder, resume=resume, seed=3, device="cpu", precision="float32",
+        progress=False, loggers=("csv",), **options,
     )  # fmt: skip
 
 
 # ---- killing ---------------------------------------------------------------------------------------------------------
-Where = tuple[str, int]  # a moment, and how many times it is passed before the process dies there
+@dataclass(frozen=True)
+class Moment:
+    """A function that is called in training, at whose n-th call the process dies.
+
+    Attributes:
+        owner, name: whose function.
+        calls: n is drawn below this.
+    """
+
+    owner: Any
+    name: str
+    calls: int
 
 
-def die() -> None:
-    """The end, without a word."""
-    os.kill(os.getpid(), signal.SIGKILL)
+def moments() -> dict[str, Moment]:
+    """Moments worth aiming at."""
+    from lightning.pytorch import Trainer
+
+    from discdiff.training import evaluation, storage
+    from discdiff.training.optimizers import Together
+
+    return {
+        "optimiser's step": Moment(Together, "step", STEPS),
+        "start of a checkpoint": Moment(Trainer, "save_checkpoint", 20),
+        "within a checkpoint or run folder": Moment(os, "fsync", 80),
+        "rename": Moment(Path, "replace", 80),
+        "between checkpoint and run folder": Moment(storage, "save_run", 20),
+        "line of the log": Moment(os, "write", 8),
+        "bound": Moment(evaluation, "nelbo", 4),
+        "samples": Moment(evaluation, "sample", 3),
+    }
 
 
 @contextmanager
-def deadly(where: Where) -> Iterator[None]:
-    """Die at the n-th pass of a moment inside."""
-    moments: dict[str, tuple[Any, str]] = {
-        "write of a checkpoint": (os, "fsync"),
-        "rename": (Path, "replace"),
-        "write of a log": (os, "write"),
-        "bound": (dd.likelihood, "nelbo"),
-    }
-    name, count = where
-    owner, attribute = moments[name]
-    before = getattr(owner, attribute)
-    left = [count]
+def deadly(moment: Moment, calls: int) -> Iterator[None]:
+    """Inside, die when the function has been called so often."""
+    before, left = getattr(moment.owner, moment.name), [calls]
 
     def passed(*args: Any, **named: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
         return before(*args, **named)
 
-    setattr(owner, attribute, passed)
+    setattr(moment.owner, moment.name, passed)
     try:
         yield
     finally:
-        setattr(owner, attribute, before)
+        setattr(moment.owner, moment.name, before)
 
 
 def child(work: Callable[[], None]) -> int:
@@ -130,32 +150,27 @@ def attempt(work: Callable[[], None], draw: random.Random, seconds: float) -> st
     Raises:
         RuntimeError: it failed by itself.
     """
-    aimed = draw.random() < 0.6
-    where: Where | None = None
-    if aimed:
-        name = draw.choice(["write of a checkpoint", "rename", "write of a log", "bound"])
-        where = name, draw.randrange({"bound": 4, "write of a log": 8}.get(name, 60))
-
-    def doomed() -> None:
-        if where is None:
-            work()
-        else:
-            with deadly(where):
-                work()
-
-    pid = child(doomed)
-    if where is None:
-        time.sleep(draw.uniform(0.05, 1.0) * seconds)
+    name = draw.choice(["any moment", *moments()])
+    if name == "any moment":
+        pid = child(work)
+        time.sleep(draw.uniform(0.02, 1.0) * seconds)
         done, status = os.waitpid(pid, os.WNOHANG)
         if not done:
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
     else:
-        _, status = os.waitpid(pid, 0)
+        moment = moments()[name]
+        calls = int(moment.calls ** draw.random()) - 1  # early ones more often: a resumed run makes few
+
+        def doomed() -> None:
+            with deadly(moment, calls):
+                work()
+
+        _, status = os.waitpid(child(doomed), 0)
     if os.WIFSIGNALED(status):
-        return "any moment" if where is None else where[0]
+        return name
     if os.WEXITSTATUS(status):
-        raise RuntimeError(f"a run failed, its last kill before that at {where}")
+        raise RuntimeError("a run failed that nobody had killed")
     return None
 
 
@@ -208,26 +223,25 @@ def usable(folder: Path) -> bool:
     return True
 
 
-def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, **options: Any) -> dict[str, Any]:
     """Kill `kills` times; what was seen."""
     peaceful, draw = root / "peaceful", random.Random(seed)
-    train(data, peaceful, resume=False, options=options)  # here, so that what is forked has everything imported
+    train(data, peaceful, resume=False, **options)  # here, so that what is forked has everything imported
     expected, start = state(peaceful), time.monotonic()
-    finish(lambda: train(data, root / "timed", resume=False, options=options))
+    finish(lambda: train(data, root / "timed", resume=False, **options))
     seconds = time.monotonic() - start
-    moments: Counter[str] = Counter()
+    killed_at: Counter[str] = Counter()
     runs = unequal = unusable = 0
     faults: list[str] = []
-    while sum(moments.values()) < kills:
-        folder, dead = root / f"run-{runs}", 0
-        while True:
+    while sum(killed_at.values()) < kills:
+        folder, every = root / f"run-{runs}", draw.choice([0.0, 0.02, 0.2, 60.0])
+        for dead in itertools.count():
             begun = folder.exists() and any(folder.iterdir())
-            work = lambda: train(data, folder, resume=begun, options=options)  # noqa: E731, B023 - called at once
-            killed = attempt(work, draw, seconds) if dead < 40 else finish(work)  # type: ignore[func-returns-value]
+            work = functools.partial(train, data, folder, resume=begun, seconds=every, **options)
+            killed = attempt(work, draw, seconds) if dead < 20 else finish(work)
             if killed is None:
                 break
-            dead += 1
-            moments[killed] += 1
+            killed_at[killed] += 1
             unusable += not usable(folder)
         runs += 1
         found = list(differences(expected, state(folder)))
@@ -235,11 +249,11 @@ def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, options: 
         faults += found[: 3 - len(faults)]
         shutil.rmtree(folder)
     return {
-        "kills": sum(moments.values()),
+        "kills": sum(killed_at.values()),
         "runs": runs,
         "unequal": unequal,
         "differences": faults,
-        "killed at": dict(sorted(moments.items())),
+        "killed at": dict(sorted(killed_at.items())),
         "kills before a first model": unusable,
         "seconds": round(time.monotonic() - start),
     }
@@ -256,13 +270,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     options = {"workers": arguments.workers, "accumulate": arguments.accumulate}
-    import inspect
-
-    options = {k: v for k, v in options.items() if k in inspect.signature(fit).parameters}
     with tempfile.TemporaryDirectory() as root:
-        seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, options=options)
+        seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, **options)
     command = ["python", "-m", "benchmarks.kills", *sys.argv[1:]]
-    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen}), flush=True)
+    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True)
 
 
 if __name__ == "__main__":

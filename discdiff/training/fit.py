@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -294,20 +294,21 @@ def fit(
             terminated = not monitor.interrupted
         finally:
             monitor.close()
+        stack.pop_all()  # the folder is ours until the model is saved
     if average is not None:
         average.finish(module)
     model.to(place).eval()
     ended, steps = not (terminated or monitor.interrupted), trainer.global_step
-    if storage is not None and steps and (monitor.between_steps or average is not None):
-        storage.save_run(model)  # even with nothing left to do: the run before may have been killed before it did
-    profiled = storage is None or (monitor.step is None and storage.has_profile())
-    if ended and steps and storage is not None and not profiled and held_out is not None and profile_sequences:
-        profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
-        if profile is not None:
-            storage.save_profile(profile)
-            reporter.note(f"{profile}: `discdiff sample --error`")
     if storage is not None:
-        storage.close()
+        with closing(storage):
+            if steps and (monitor.between_steps or average is not None):
+                storage.save_run(model)  # even with nothing left to do: the run before may have been killed first
+            profiled = monitor.step is None and storage.has_profile()
+            if ended and steps and not profiled and held_out is not None and profile_sequences:
+                profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
+                if profile is not None:
+                    storage.save_profile(profile)
+                    reporter.note(f"{profile}: `discdiff sample --error`")
     if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
         raise SystemExit(143) if terminated else KeyboardInterrupt

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
-_held: set[FolderLock] = set()
+_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 class FolderLock:
@@ -38,6 +39,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / LOCK_FILE
         self._handle: int | None = None
+        self._finalizer: weakref.finalize[..., FolderLock] | None = None
 
     def acquire(self) -> str | None:
         """Take the lock.
@@ -70,6 +72,7 @@ class FolderLock:
                 os.close(handle)
                 raise
             self._handle = handle
+            self._finalizer = weakref.finalize(self, os.close, handle)  # should nobody release it
             _held.add(self)
             return unsupported
 
@@ -107,11 +110,11 @@ class FolderLock:
             return "another process is training there"
 
     def _close(self) -> None:
-        handle, self._handle = self._handle, None
+        self._handle = None
         _held.discard(self)
-        if handle is not None:
+        if self._finalizer is not None:
             with suppress(OSError):
-                os.close(handle)
+                self._finalizer()
 
 
 def _this_process() -> dict[str, Any]:

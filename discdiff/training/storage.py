@@ -204,7 +204,10 @@ class Storage:
 
     def has_profile(self) -> bool:
         """Whether the folder's profile is one of the weights saved last."""
-        return load_profile(self.folder) is not None
+        try:
+            return load_profile(self.folder) is not None
+        except CheckpointError:  # damaged: it is measured anew
+            return False
 
     def save_profile(self, profile: Profile) -> None:
         """What revealing several positions at once loses with the weights saved last."""
