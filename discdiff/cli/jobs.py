@@ -34,9 +34,8 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="JSON lines instead of the domain's format")
     group = parser.add_argument_group(
         "jobs",
-        "-o FOLDER (there already, ending in /, or with one of these) writes part files that appear whole or not at "
-        "all. The same command goes on after any interruption; several processes that run it share the work, torchrun "
-        "and srun among them. See docs/generation.md.",
+        "-o FOLDER (there already, ending in /, or with one of these) writes part files that appear whole or not at\n"
+        "all. The same command goes on after any interruption, and processes that run it side by side share the work.",
     )
     group.add_argument("--format", choices=FORMATS, help="of part files; own is the domain's; default parquet")
     group.add_argument("--part-size", type=options.positive, metavar="N", help="samples in a part; default 32 batches")
