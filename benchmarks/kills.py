@@ -273,7 +273,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, **options)
     command = ["python", "-m", "benchmarks.kills", *sys.argv[1:]]
-    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True)
+    print(
+        json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -203,6 +203,10 @@ def _with_own_option(message: str) -> str:
 
 
 def _say(message: str, code: int) -> int:
+    from discdiff.launch import launched
+
+    found = launched()
+    of_many = f" [process {found.rank}]" if found is not None and found.rank else ""
     # a progress display may have left the cursor within a line
-    print(f"discdiff: {message}", file=sys.stderr, flush=True)
+    print(f"discdiff{of_many}: {message}", file=sys.stderr, flush=True)
     return code

@@ -178,6 +178,9 @@ class Training:
     compile: bool = False
     gradient_checkpointing: bool = False
     device: str = "auto"
+    devices: int | None = None
+    nodes: int | None = None
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     validate_every: int | None = None
     validate_sequences: int | None = 1024
     validate_samples: int = 4

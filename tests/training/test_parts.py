@@ -41,7 +41,7 @@ def parts(train: SequenceDataset, step: int, *, accumulate: int, processes: int)
 @pytest.mark.parametrize(("accumulate", "processes"), [(2, 1), (5, 1), (1, 2), (3, 2), (1, 7)])
 def test_every_row_is_in_one_part_and_keeps_its_slot(train: SequenceDataset, accumulate: int, processes: int) -> None:
     for step in (0, 12, 13):
-        whole = BatchLoader(train, 16, steps=STEPS).batch(step)
+        whole: Any = BatchLoader(train, 16, steps=STEPS).batch(step)
         shared = parts(train, step, accumulate=accumulate, processes=processes)
         ids = torch.cat([part.sequences.ids for part in shared if part.sequences.ids is not None])
         assert whole.sequences.ids is not None
