@@ -130,16 +130,16 @@ class Domain(ABC):
             DataError: names file, record, line or column, and the remedy.
         """
 
-    def likeness(self, path: str | Path) -> float:
+    def likeness(self, path: str | Path, **options: Any) -> float:
         """How much the beginning of a file looks like this domain's: the share of its first records that can be used.
 
-        A file is taken to be of the domain with the smallest alphabet among those that it looks like.
+        Options are those of `read`, as far as the format takes them. A file is taken to be of the domain with the smallest alphabet among those that it looks like.
         """
         from discdiff.data.faults import Faults
 
         faults, kept = Faults(path, "skip"), 0
         try:
-            for _ in islice(self.read(path, faults=faults), 100):
+            for _ in islice(self.read(path, faults=faults, **options), 100):
                 kept += 1
                 if faults.count > 100:
                     break

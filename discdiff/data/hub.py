@@ -37,9 +37,11 @@ class Hub(Source):
         MissingDependencyError: `datasets` is not installed.
     """
 
-    def __init__(self, path: Path, lists: bool, streaming: bool = False) -> None:
-        self.path, self._lists = path, lists
-        self._name, self._asked = _parse(path)
+    def __init__(self, path: str | Path, lists: bool, streaming: bool = False) -> None:
+        self._lists = lists
+        # `Path` may have taken slashes
+        self.path = re.sub(r"^hf:/(?!/)", "hf://", str(path))
+        self._name, self._asked = _parse(self.path)
         self._data = self._loaded(streaming)
         # a stream may not know its columns before its first row
         self.columns = list(self._data.column_names or next(iter(self._data), {}))
@@ -120,13 +122,12 @@ class Hub(Source):
         return DataError(f"cannot be loaded: {first}", path=self.path, remedy=remedy)
 
 
-def _parse(path: Path) -> tuple[str, dict[str, str]]:
-    """The name and the options of `hf://name?key=value`; `Path` may have taken one of the slashes."""
-    text = str(path)
-    prefix = re.match(r"hf:/+", text)
+def _parse(path: str) -> tuple[str, dict[str, str]]:
+    """The name and the options of `hf://name?key=value`."""
+    prefix = re.match(r"hf:/+", path)
     if prefix is None:
-        return text, {}
-    name, _, query = text[prefix.end() :].partition("?")
+        return path, {}
+    name, _, query = path[prefix.end() :].partition("?")
     asked = dict(parse_qsl(query, keep_blank_values=True))
     if odd := [key for key in asked if key not in _KEYS]:
         raise DataError(f"unknown option {odd[0]!r}", path=path, remedy=f"known: {', '.join(_KEYS)}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from discdiff.data.faults import Faults
 from discdiff.data.paths import plain_suffix, tell
-from discdiff.data.streams import TextError, open_text, unpacked
+from discdiff.data.streams import open_text, unpacked
 from discdiff.errors import DataError, require
 
 _SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -28,14 +28,14 @@ class Row:
     cells: dict[str, str | None]
 
 
-class UnclosedError(DataError):
-    """A quote that is never closed: the rest of the file is one cell."""
+class RowError(DataError):
+    """A row that is not well-formed; the next may be."""
 
 
 class Source(ABC):
     """A table: its columns, and its rows one after the other."""
 
-    path: Path
+    path: str | Path
     columns: list[str]
 
     def __enter__(self) -> Source:
@@ -104,7 +104,7 @@ class Delimited(Source):
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
             message = 'a quote (") is opened and never closed' if unclosed else f"not well-formed: {error}"
-            kind = UnclosedError if unclosed else DataError
+            kind = DataError if unclosed else RowError  # what follows an open quote is all within it
             remedy = "close it, or double each quote that is part of the text"
             raise kind(message, path=self.path, line=begun, remedy=remedy) from error
 
@@ -125,11 +125,7 @@ class Delimited(Source):
             line = self.line + 1
             try:
                 cells = self._next()
-            except UnclosedError:  # all that follows is within the quotes
-                raise
-            except DataError as error:
-                if isinstance(error, TextError):
-                    raise
+            except RowError as error:
                 place += 1
                 faults.add(error)
                 continue
@@ -204,7 +200,7 @@ class Parquet(Source):
             ) from error
 
 
-def check_type(path: Path, name: str, kind: Any, lists: bool) -> None:
+def check_type(path: str | Path, name: str, kind: Any, lists: bool) -> None:
     """Refuse an Arrow column that holds no text.
 
     Raises:

@@ -119,7 +119,7 @@ def _object(line: str, path: str | Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
-        whole = line.endswith("\n") or error.pos < len(line.rstrip())
+        whole = line.endswith("\n") or line.rstrip().endswith("}")
         raise (DataError if whole else TruncatedError)(
             f"not JSON: {error.msg}" if whole else "truncated: the last line breaks off", path=path, line=number,
             column=error.colno, remedy="each line is one object" if whole else "copy or download it again",
