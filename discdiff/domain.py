@@ -133,7 +133,8 @@ class Domain(ABC):
     def likeness(self, path: str | Path, **options: Any) -> float:
         """How much the beginning of a file looks like this domain's: the share of its first records that can be used.
 
-        Options are those of `read`, as far as the format takes them. A file is taken to be of the domain with the smallest alphabet among those that it looks like.
+        Options are those of `read`, as far as the format takes them. A file is taken to be of the domain with the
+        smallest alphabet among those that it looks like.
         """
         from discdiff.data.faults import Faults
 

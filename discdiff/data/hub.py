@@ -39,9 +39,12 @@ class Hub(Source):
 
     def __init__(self, path: str | Path, lists: bool, streaming: bool = False) -> None:
         self._lists = lists
-        # `Path` may have taken slashes
-        self.path = re.sub(r"^hf:/(?!/)", "hf://", str(path))
-        self._name, self._asked = _parse(self.path)
+        self._name, self.path, query = _parse(str(path))
+        self._asked = dict(parse_qsl(query, keep_blank_values=True))
+        if odd := [key for key in self._asked if key not in _KEYS]:
+            raise DataError(f"unknown option {odd[0]!r}", path=self.path, remedy=f"known: {', '.join(_KEYS)}")
+        if not self._name:
+            raise DataError("no name", path=self.path, remedy="such as hf://owner/name?split=train")
         self._data = self._loaded(streaming)
         # a stream may not know its columns before its first row
         self.columns = list(self._data.column_names or next(iter(self._data), {}))
@@ -122,20 +125,15 @@ class Hub(Source):
         return DataError(f"cannot be loaded: {first}", path=self.path, remedy=remedy)
 
 
-def _parse(path: str) -> tuple[str, dict[str, str]]:
-    """The name and the options of `hf://name?key=value`."""
-    prefix = re.match(r"hf:/+", path)
+def _parse(path: str) -> tuple[str, str, str]:
+    """Of `hf://name?key=value`: the name, the whole as it is told, the options. `Path` may have taken slashes."""
+    prefix = re.match(r"hf:/*", path)
     if prefix is None:
-        return path, {}
-    name, _, query = path[prefix.end() :].partition("?")
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    if odd := [key for key in asked if key not in _KEYS]:
-        raise DataError(f"unknown option {odd[0]!r}", path=path, remedy=f"known: {', '.join(_KEYS)}")
-    name = unquote(name)
-    if not name:
-        raise DataError("no name", path=path, remedy="such as hf://owner/name?split=train")
-    absolute = Path("/", name)
-    return str(absolute) if not Path(name).exists() and absolute.exists() else name, asked
+        return path, path, ""
+    name, mark, query = path[prefix.end() :].partition("?")
+    if name and not Path(unquote(name)).exists() and Path("/", unquote(name)).exists():
+        name = f"/{name}"
+    return unquote(name), f"hf://{name}{mark}{query}", query
 
 
 def _cell(cell: Any, classes: list[str] | None) -> str | None:

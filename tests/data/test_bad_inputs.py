@@ -1,7 +1,7 @@
 """What users' files have wrong with them, one row a fault: where it is, what was expected, and what to do about it.
 
-Each fault is read under all three policies: raised at once; left out, counted and listed (if it is a record's; one of the
-file is raised, and leaves no data set); or reported at the end.
+Each fault is read under all three policies: raised at once; left out, counted and listed (if it is a record's; one of
+the file is raised, and leaves no data set); or reported at the end.
 """
 
 from __future__ import annotations
