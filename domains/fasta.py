@@ -13,6 +13,7 @@ from typing import TextIO
 from discdiff.data.files import TextError, open_text
 from discdiff.domain import Record
 from discdiff.errors import DataError
+from domains.names import NameCounts
 
 Lines = Iterator[tuple[int, str]]
 _ATTRIBUTE = re.compile(r"(\S+?)=(\S+)")
@@ -91,23 +92,21 @@ def sniff(line: str) -> str:
 
 
 def _counted(path: str | Path, entries: Iterable[Entry], *, names: bool) -> Iterator[Entry]:
-    seen: set[str] = set()
-    count, nameless, repeated, first = 0, 0, 0, ""
+    seen = NameCounts()
+    count = nameless = 0
     for entry in entries:
         count += 1
-        if not (name := entry.name):
-            nameless += 1
-        elif name in seen:
-            repeated, first = repeated + 1, first or name
-        else:
+        if name := entry.name:
             seen.add(name)
+        else:
+            nameless += 1
         yield entry
     if nameless and names:
         warnings.warn(f"{path}: {nameless} of {count} records have no name; they go by number", stacklevel=3)
+    repeated, first = seen.repeated()
     if repeated:
-        warnings.warn(
-            f"{path}: {repeated} of {count} records repeat the name of an earlier one (first: {first!r})", stacklevel=3
-        )
+        which = f" (first: {first!r})" if first else ""
+        warnings.warn(f"{path}: {repeated} of {count} records repeat the name of an earlier one{which}", stacklevel=3)
 
 
 def _fasta(path: str | Path, lines: Lines) -> Iterator[Entry]:

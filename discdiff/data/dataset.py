@@ -138,9 +138,7 @@ class SequenceDataset(Dataset):
             Record(sequence, label=None if label is None else str(label), place=i + 1)
             for i, (sequence, label) in enumerate(zip(sequences, classes, strict=True))
         )
-        encoded = encode_records(
-            domain, records, path=None, length=length, on_long=on_long, label_names=label_names
-        )
+        encoded = encode_records(domain, records, path=None, length=length, on_long=on_long, label_names=label_names)
         return cls(domain, encoded, length=length, end_token=end_token)
 
     @classmethod

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from discdiff.constraints import Unconstrained
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
@@ -139,7 +139,7 @@ class Experiment:
             check_sampler(self.sampling.sampler, model, Unconstrained())
         return model
 
-    def read(self) -> tuple[SequenceDataset, SequenceDataset | None]:
+    def read(self) -> tuple[Dataset, Dataset | None]:
         """The training and the validation set; learns the domain's vocabulary, where it has one to learn."""
         path = self.data.path("train")
         assert path is not None, "a training set is required"
