@@ -153,6 +153,15 @@ def _key(content: str, domain: Domain, reading: Mapping[str, Any]) -> str:
         "domain": [f"{kind.__module__}.{kind.__qualname__}", domain.options(), vocabulary],
         "reading": dict(reading),
     }
+    return digest_of(parts)
+
+
+def digest_of(parts: object) -> str:
+    """SHA-256 of JSON values, tuples, sets and paths.
+
+    Raises:
+        DiscdiffError: a value of another kind.
+    """
     return _digest(json.dumps(parts, sort_keys=True, default=_plain).encode())
 
 
@@ -231,7 +240,8 @@ def open_entry(entry: Path) -> Encoded:
     names = Strings(columns["names"], columns["name_ends"]) if "names" in columns else None
     return Encoded(
         columns["tokens"], columns["starts"], columns["sizes"], columns.get("labels"), meta["label_names"], names,
-        columns.get("places"), list(meta["notes"]), crc=meta["columns"]["tokens"]["crc"], reopen=(open_entry, (entry,)),
+        columns.get("places"), list(meta["notes"]), crc=meta["columns"]["tokens"]["crc"], folder=entry,
+        reopen=open_entry,
     )  # fmt: skip
 
 

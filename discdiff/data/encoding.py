@@ -37,7 +37,8 @@ class Encoded:
         places: int64 `[n]`: the records' places in the file; None for the blocks of a stream.
         notes: what was left out or cut.
         crc: CRC-32 of `tokens`, where it is known.
-        reopen: makes the same object again in another process, where the arrays are mapped.
+        folder: where the arrays are mapped from, or None where they are in memory.
+        reopen: makes the same object again in another process, given `folder`.
     """
 
     tokens: Array
@@ -49,11 +50,12 @@ class Encoded:
     places: npt.NDArray[np.int64] | None = None
     notes: list[str] = field(default_factory=list)
     crc: int | None = None
-    reopen: tuple[Callable[..., Encoded], tuple[Any, ...]] | None = None
+    folder: Path | None = None
+    reopen: Callable[[Path], Encoded] | None = None
 
     def __reduce__(self) -> Any:
         """Mapped arrays are mapped again by a worker process, not copied to it."""
-        return super().__reduce__() if self.reopen is None else self.reopen
+        return super().__reduce__() if self.reopen is None else (self.reopen, (self.folder,))
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from discdiff.constraints import Unconstrained
 from discdiff.data.base import Dataset
+from discdiff.data.vocabulary import learn_vocabulary
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
@@ -139,15 +140,19 @@ class Experiment:
             check_sampler(self.sampling.sampler, model, Unconstrained())
         return model
 
-    def read(self) -> tuple[Dataset, Dataset | None]:
-        """The training and the validation set; learns the domain's vocabulary, where it has one to learn."""
+    def read(self, *, progress: bool = False) -> tuple[Dataset, Dataset | None]:
+        """The training and the validation set; learns the domain's vocabulary, where it has one to learn.
+
+        Args:
+            progress: show progress on standard error while large files are encoded.
+        """
         path = self.data.path("train")
         assert path is not None, "a training set is required"
         if path.exists():
-            self.domain.fit(r.sequence for r in self.domain.read(path, **self.data.reader_options("train")))
-        train = self.data.read(self.domain, "train")
+            learn_vocabulary(self.domain, path, self.data.reader_options("train"), cache=self.data.cache)
+        train = self.data.read(self.domain, "train", progress=progress)
         if self.data.path("valid") is not None:
-            return train, self.data.read(self.domain, "valid", label_names=train.label_names)
+            return train, self.data.read(self.domain, "valid", label_names=train.label_names, progress=progress)
         if self.data.valid_fraction > 0:
             return train.split(self.data.valid_fraction, seed=self.seed)
         return train, None
@@ -157,7 +162,7 @@ class Experiment:
     ) -> FitResult:
         """Read the data, build the model, train it, write the run folder. Arguments are those of `discdiff.fit`."""
         self._check()
-        train, valid = self.read()
+        train, valid = self.read(progress=progress)
         model = self.build(train.vocab_size, None if train.label_names is None else len(train.label_names))
         model.process.fit(counts=train.token_counts)
         return fit(

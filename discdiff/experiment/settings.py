@@ -72,7 +72,9 @@ class Data:
         given = {name: value for name, value in columns.items() if value is not None}
         return given | ({"where": where} if where else {}) | (self.options or {})
 
-    def read(self, domain: Domain, split: str, *, label_names: list[str] | None = None) -> Dataset:
+    def read(
+        self, domain: Domain, split: str, *, label_names: list[str] | None = None, progress: bool = False
+    ) -> Dataset:
         """The data set of a split.
 
         Raises:
@@ -93,6 +95,7 @@ class Data:
                 label_names=label_names,
                 end_token=self.end_token,
                 cache=self.cache,
+                progress=progress,
                 **self.reader_options(split),
             )
         except DataError as error:

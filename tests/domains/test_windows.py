@@ -147,9 +147,9 @@ def test_unknown_bases_leave_windows_out(tmp_path: Path) -> None:
     assert windows.notes == ["3 of 5 windows have more than 0% unknown bases: left out"]
     some = dd.domain("dna", on_unknown="random").windows(path, length=10, max_unknown=0.1)
     assert some.titles(range(len(some))) == ["a:1-10(+)", "a:11-20(+)", "a:31-40(+)"]
-    drawn = texts(some)  # type: ignore[arg-type]
+    drawn = texts(some)
     assert drawn[1][:4] + drawn[1][5:] == "ACGTACGTA"
-    assert drawn == texts(some)  # type: ignore[arg-type]
+    assert drawn == texts(some)
     random_ones = dd.domain("dna").windows(path, length=8, kind="random", count=500)
     known = [start for start in range(43) if set(bases[start : start + 8].upper()) <= set("ACGT")]
     assert len(known) > 6
@@ -196,7 +196,7 @@ def test_chromosomes_are_chosen(tmp_path: Path) -> None:
 
 def test_rna_and_foreign_letters(tmp_path: Path) -> None:
     path = write(tmp_path / "g.fa", {"a": "ACGU" * 5, "b": "ACGT"})
-    assert texts(dd.domain("dna", rna=True).windows(path, length=4, chromosomes="a"))[0] == "ACGT"  # type: ignore[arg-type]
+    assert texts(dd.domain("dna", rna=True).windows(path, length=4, chromosomes="a"))[0] == "ACGT"
     for kind in ("tiled", "random"):
         with pytest.raises(UnknownTokenError, match=r"g.fa, record a, column \d+: 'U' is not .*rna=True reads U as T"):
             dd.domain("dna").windows(path, length=4, kind=kind).batch([0, 1, 2])
@@ -353,7 +353,10 @@ def test_windows_are_trained_on_from_a_configuration(tmp_path: Path) -> None:
                 "valid_windows": {"chromosomes": ["b"]},
             },
             "network": {"class_path": "Transformer", "init_args": {"dim": 16, "depth": 1, "heads": 2}},
-            "training": {"max_steps": 3, "batch_size": 4, "device": "cpu", "profile_sequences": 0},
+            "training": {
+                "max_steps": 3, "batch_size": 4, "device": "cpu", "profile_sequences": 0, "samples": 0,
+                "loggers": ["csv"],
+            },
         }
     )  # fmt: skip
     train, valid = experiment.read()
