@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.constraints import Constraint
-    from discdiff.data import SequenceDataset
+    from discdiff.data import Dataset, SequenceDataset
     from discdiff.rules import Rule, Rules
     from discdiff.sequences import Sequences
 
@@ -160,6 +160,14 @@ class Domain(ABC):
         from discdiff.data import SequenceDataset
 
         return SequenceDataset.read(self, path, length=length, **options)
+
+    def windows(self, path: str | Path, *, length: int, **options: Any) -> Dataset:
+        """Windows of `length` tokens of a file's long sequences (genomes), cut out when they are asked for.
+
+        Raises:
+            ConfigError: the domain has none, or an option that it does not take.
+        """
+        raise ConfigError(f"windows: the domain {self.name!r} has none; they are for genomes (dna). Leave them out")
 
     # ---- what users know and want to know ---------------------------------------------------------------------------
     @abstractmethod

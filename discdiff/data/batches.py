@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.errors import CheckpointError, DiscdiffError
 from discdiff.randomness import Keys
 from discdiff.sequences import Sequences
 
 Indices = npt.NDArray[np.int64]
+_SHUFFLED = 1 << 20
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -80,8 +81,12 @@ class LengthBuckets:
         return [parts[i] for i in self._shuffle(len(parts), epoch, "shuffle batches")]
 
     def _shuffle(self, n: int, epoch: int, purpose: str) -> Indices:
-        keys = Keys(self.seed, torch.arange(n), step=epoch)
-        return keys.uniform((n,), purpose, torch.float64).argsort(stable=True).numpy()
+        order = np.empty(n, dtype=np.float64)
+        for start in range(0, n, _SHUFFLED):  # in parts: the hash takes several times the memory of its result
+            rows = torch.arange(start, min(start + _SHUFFLED, n))
+            keys = Keys(self.seed, rows, step=epoch)
+            order[start : start + _SHUFFLED] = keys.uniform((len(rows),), purpose, torch.float64).numpy()
+        return order.argsort(kind="stable")
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Batch:
         in.
         """
         rows = self.sequences.ids
-        assert rows is not None, "batches of a SequenceDataset carry ids"
+        assert rows is not None, "batches of a data set carry ids"
         return Keys(seed, rows, step=self.epoch, strata=self.strata)
 
     def to(self, device: torch.device | str) -> Batch:
@@ -130,7 +135,7 @@ class BatchLoader:
         seed: of the shuffling.
     """
 
-    def __init__(self, dataset: SequenceDataset, batch_size: int, *, steps: int, seed: int = 0) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, *, steps: int, seed: int = 0) -> None:
         self.dataset, self.steps = dataset, steps
         self.buckets = LengthBuckets(dataset.model_lengths, batch_size, seed=seed)
         self.position = 0
@@ -148,7 +153,7 @@ class BatchLoader:
     def batch(self, step: int) -> Batch:
         """The batch of step `step`."""
         epoch, place = divmod(step, len(self.buckets))
-        sequences = self.dataset.batch(self.buckets.batches(epoch)[place])
+        sequences = self.dataset.batch(self.buckets.batches(epoch)[place], epoch=epoch)
         rows = len(sequences)
         strata = (torch.arange(rows, dtype=torch.float64) + step * GOLDEN_RATIO % 1.0) / rows
         return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()))
@@ -180,7 +185,7 @@ class BatchLoader:
         self.position = int(state["position"])
 
 
-def evaluation_batches(dataset: SequenceDataset, batch_size: int) -> Iterator[Sequences]:
+def evaluation_batches(dataset: Dataset, batch_size: int) -> Iterator[Sequences]:
     """Every sequence once, longest first (a batch too large for memory fails at once), in batches of like
     length.
     """

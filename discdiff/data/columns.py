@@ -17,8 +17,8 @@ from discdiff.errors import DataError
 
 Array = npt.NDArray[Any]
 _BUFFER = 1 << 20
-# Mapped read-only: a private map of a file larger than the memory may be refused. The others become tensors, which torch
-# wants to be writable; what is written to them never reaches the file.
+# Mapped read-only: a private map of a file larger than the memory may be refused. The others become tensors, which
+# torch wants to be writable; what is written to them never reaches the file.
 _LARGE = ("tokens", "names")
 
 

@@ -95,7 +95,7 @@ class SequenceDataset(Dataset):
                 of them (`"report"`). A file that is damaged as a whole is refused in any case.
             cache: where the encoded form is kept. None: files from 32 MB on (8 MB compressed) in `$DISCDIFF_CACHE`, or
                 `~/.cache/discdiff`; smaller ones in memory. True: there in any case. False: in memory. Or a folder.
-            progress: show progress on standard error while a file is encoded.
+            progress: show progress on standard error while a file is encoded into the cache.
             options: what `domain.read` takes, such as `where`, `sequence_column`, `label_column`.
 
         Raises:
@@ -105,9 +105,12 @@ class SequenceDataset(Dataset):
         """
         check_reading(domain, length=length, on_long=on_long, end_token=end_token)
 
+        folder = cache_folder(cache, path)
+
         def make(columns: Columns | None) -> Encoded:
             faults = Faults(path, on_error)
-            with show_progress(f"encoding {Path(path).name}", enabled=progress) as report, watching(report):
+            shown = progress and folder is not None
+            with show_progress(f"encoding {Path(path).name}", enabled=shown) as report, watching(report):
                 return encode_records(
                     domain,
                     domain.read(path, faults=faults, **options),
@@ -119,7 +122,6 @@ class SequenceDataset(Dataset):
                     faults=faults,
                 )
 
-        folder = cache_folder(cache, path)
         if folder is None:
             return cls(domain, make(None), length=length, end_token=end_token)
         reading = {"length": length, "on_long": on_long, "label_names": label_names, "options": options}
@@ -180,6 +182,11 @@ class SequenceDataset(Dataset):
         if self.domain is None:
             return int(self._encoded.tokens.max()) + 1
         return self.domain.vocab_size + (self.end_token is not None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the arrays are mapped from, or None where they are in memory."""
+        return self._encoded.folder
 
     @cached_property
     def lengths(self) -> Tensor:

@@ -56,6 +56,11 @@ class Hub(Source):
         """The column of sequences that the name asks for, or None."""
         return self._asked.get("column")
 
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What tells the rows from those of another data set, and how many bytes of Arrow they take."""
+        return str(self._data._fingerprint), int(self._data.data.nbytes)
+
     def close(self) -> None:
         del self._data
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from discdiff.data.faults import Faults
 from discdiff.data.paths import plain_suffix, tell
@@ -38,7 +38,7 @@ class Source(ABC):
     path: str | Path
     columns: list[str]
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

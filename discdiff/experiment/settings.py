@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.files import is_hub
 from discdiff.domain import Domain
@@ -32,6 +33,11 @@ class Data:
         label_column: of tables: classes to condition on.
         name_column: of tables.
         where: of tables: keep the rows whose columns have these values.
+        cache: where encoded files are kept: true for `$DISCDIFF_CACHE` or `~/.cache/discdiff`, or a folder; false
+            reads into memory. By default large files are kept, small ones are not.
+        windows: of genomes: `kind` (tiled or random), `stride`, `count`, `strands`, `max_unknown`, `chromosomes`,
+            `exclude`; see `domains.dna.windows.GenomeWindows`.
+        valid_windows: those of the validation and test sets; by default as for training.
         options: further options of the domain's reader, such as `encoding`.
     """
 
@@ -49,6 +55,9 @@ class Data:
     label_column: str | None = None
     name_column: str | None = None
     where: dict[str, Any] | None = None
+    cache: bool | str | None = None
+    windows: dict[str, Any] | None = None
+    valid_windows: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
 
     def path(self, split: str) -> Path | None:
@@ -69,7 +78,9 @@ class Data:
         given = {name: value for name, value in columns.items() if value is not None}
         return given | ({"where": where} if where else {}) | (self.options or {})
 
-    def read(self, domain: Domain, split: str, *, label_names: list[str] | None = None) -> SequenceDataset:
+    def read(
+        self, domain: Domain, split: str, *, label_names: list[str] | None = None, progress: bool = False
+    ) -> Dataset:
         """The data set of a split.
 
         Raises:
@@ -80,6 +91,8 @@ class Data:
         if path is None:
             raise ConfigError(f"data.{split}: no file is named")
         try:
+            if self.windows is not None or self.valid_windows is not None:
+                return self._windows(domain, path, split)
             return SequenceDataset.read(
                 domain,
                 path,
@@ -88,6 +101,8 @@ class Data:
                 on_error=self.on_error,
                 label_names=label_names,
                 end_token=self.end_token,
+                cache=self.cache,
+                progress=progress,
                 **self.reader_options(split),
             )
         except DataError as error:
@@ -96,6 +111,15 @@ class Data:
                     f"no such file (data.{split})", path=path, remedy="--data-root FOLDER says where the data are"
                 ) from error
             raise
+
+    def _windows(self, domain: Domain, path: Path, split: str) -> Dataset:
+        other = [name for name in ("end_token", "label_column", "where", "split_column") if getattr(self, name)]
+        if other:
+            raise ConfigError(f"data.windows: windows of a genome have no {other[0]}; leave out data.{other[0]}")
+        if self.length is None:
+            raise ConfigError("data.windows: windows have a length; give data.length")
+        windows = self.valid_windows if split != "train" and self.valid_windows is not None else self.windows
+        return domain.windows(path, length=self.length, **(windows or {}), **(self.options or {}))
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from discdiff.constraints import Constraint
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.faults import OnError
@@ -60,7 +61,7 @@ class Pipeline:
     profile: Profile | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
+    def of(cls, model: Diffusion, dataset: Dataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
         if dataset.domain is None:
             raise ConfigError("a pipeline speaks strings: make the data set of a domain")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.errors import DiscdiffError
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
@@ -35,7 +35,7 @@ class Validator:
         samples: noise levels per sequence.
     """
 
-    def __init__(self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int) -> None:
+    def __init__(self, dataset: Dataset, *, limit: int | None, batch_size: int, samples: int) -> None:
         order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
         self.sequences = dataset.batch(order[:limit].sort().values)
         self.batch_size, self.samples = batch_size, samples
@@ -54,7 +54,7 @@ class Validator:
         return Validation(bound.nats_per_token, bound.bits_per_token, bound.standard_error, len(self.sequences), step)
 
 
-def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_size: int) -> Profile | None:
+def profile_of(model: Diffusion, dataset: Dataset, *, limit: int, batch_size: int) -> Profile | None:
     """The profile of a model in eval mode on at most `limit` held-out sequences; None where it has none.
 
     Args:
@@ -85,7 +85,7 @@ class Sampling:
 
     def __init__(
         self,
-        train: SequenceDataset,
+        train: Dataset,
         *,
         count: int,
         sampler: Sampler | None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discdiff.constraints import Unconstrained
+from discdiff.data.base import Dataset
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.faults import SKIPPED, write_faults
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
 
 def fit(
     model: Diffusion,
-    train: SequenceDataset | Sequences,
+    train: Dataset | Sequences,
     *,
-    valid: SequenceDataset | Sequences | None = None,
+    valid: Dataset | Sequences | None = None,
     loss: Loss | None = None,
     max_steps: int = 10_000,
     max_minutes: float | None = None,
@@ -287,13 +288,11 @@ def _farewell(step: int, folder: Path | None) -> str:
     return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."
 
 
-def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
+def _dataset(data: Dataset | Sequences, domain: Domain | None) -> Dataset:
     return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
 
 
-def _check(
-    model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss, sampler: Sampler | None
-) -> None:
+def _check(model: Diffusion, train: Dataset, valid: Dataset | None, loss: Loss, sampler: Sampler | None) -> None:
     """Refuse data, losses and samplers that the model cannot take."""
     check_loss(loss, model)
     if sampler is not None:  # else it would be told at the first bound only

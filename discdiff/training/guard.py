@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from discdiff.data.base import Dataset
 from discdiff.data.batches import Batch
-from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import TrainingError
 
 FAILED_BATCH = "failed_batch.safetensors"
@@ -46,7 +46,7 @@ class FiniteGuard:
         seed: of the run, kept with the batch.
     """
 
-    def __init__(self, dataset: SequenceDataset, folder: Path | None, seed: int) -> None:
+    def __init__(self, dataset: Dataset, folder: Path | None, seed: int) -> None:
         self.dataset, self.folder, self.seed = dataset, folder, seed
         self._waiting: deque[tuple[str, Reading, Tensor | None, Batch]] = deque()
 

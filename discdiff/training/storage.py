@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.description import describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError
@@ -46,7 +46,7 @@ class Storage:
     """
 
     folder: Path
-    train: SequenceDataset
+    train: Dataset
     every_seconds: float
     sampling: dict[str, Any] = field(default_factory=dict)
     _saved: float = field(default_factory=time.monotonic)

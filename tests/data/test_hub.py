@@ -171,3 +171,15 @@ def test_an_experiment_learns_from_a_name(folder: Path) -> None:
     experiment = Experiment.load(values={"domain": "dna", "data": data | {"root": "elsewhere"}})
     train, valid = experiment.read()
     assert (train.texts(), valid.texts() if valid else None) == (["ACGT", "GG", "TTT"], ["GG"])
+
+
+def test_a_cached_data_set_is_found_again_by_its_content(tmp_path: Path, folder: Path) -> None:
+    name, cache = f"hf://{folder}?split=train&column=dna", tmp_path / "cache"
+    first = SequenceDataset.read(DNA(), name, cache=cache)
+    assert first.texts() == ["ACGT", "GG", "TTT"]
+    entries = list((cache / "tokens").iterdir())
+    again = SequenceDataset.read(DNA(), name, cache=cache)
+    assert again.texts() == first.texts()
+    assert "encoded before" in again.notes[-1]
+    SequenceDataset.read(DNA(), f"hf://{folder}?split=test&column=dna", cache=cache)
+    assert len(list((cache / "tokens").iterdir())) == len(entries) + 1
