@@ -170,11 +170,11 @@ class Parquet(Source):
         try:
             plain = self._stack.enter_context(unpacked(path))
             self._file: Any = self._stack.enter_context(parquet.ParquetFile(plain))
-        except (OSError, ValueError) as error:  # pyarrow's errors are kin of both, and so are ours
+        except _arrow_errors() as error:
             self._stack.close()
             if isinstance(error, DataError):
                 raise
-            first = str(error).splitlines()[0]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(f"cannot be read as Parquet: {first}", path=path, remedy="write the file again") from error
         self.columns = list(self._file.schema_arrow.names)
 
@@ -191,13 +191,18 @@ class Parquet(Source):
                     place += 1
                     yield Row(place, None, {n: as_text(c) for n, c in zip(columns, cells, strict=True)})
                 tell(place / total)
-        except (OSError, ValueError) as error:
+        except _arrow_errors() as error:
             if isinstance(error, DataError):
                 raise
-            first = str(error).splitlines()[0]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"damaged Parquet file: {first}", path=self.path, record=place + 1, remedy="write the file again"
             ) from error
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on a damaged file; ours are among them, as kin of ValueError."""
+    return (OSError, ValueError, require("pyarrow").lib.ArrowException)
 
 
 def check_type(path: str | Path, name: str, kind: Any, lists: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import multiprocessing
 import os
 import pickle
@@ -205,13 +206,35 @@ def test_a_file_that_changes_while_it_is_read_is_refused(source: Path, kept: Pat
     assert entries(kept) == []
 
 
-def test_warnings_of_the_reader_come_again(tmp_path: Path) -> None:
+def test_what_was_left_out_is_told_again(tmp_path: Path) -> None:
     path = tmp_path / "reads.fasta"
     path.write_text(">a\nACGT\n>b\nACNT\n")
     dna = dd.domain("dna", on_unknown="skip")
     for _ in range(2):
-        with pytest.warns(UserWarning, match="1 of 2 records left out"):
-            assert len(SequenceDataset.read(dna, path, cache=tmp_path / "cache")) == 1
+        data = SequenceDataset.read(dna, path, cache=tmp_path / "cache")
+        assert len(data) == 1
+        assert data.notes[0].startswith("1 of 2 records left out: 'N' is not in the DNA alphabet")
+        assert [(fault.record, fault.column) for fault in data.skipped] == [("b", 3)]
+
+
+def test_warnings_of_the_reader_come_again(tmp_path: Path) -> None:
+    path = tmp_path / "reads.fasta.bgz"
+    data = gzip.compress(b">a\nACGT\n", mtime=0)[10:]
+    header = bytes.fromhex("1f8b08040000000000ff060042430200")
+    path.write_bytes(header + len(data).to_bytes(2, "little") + data)
+    for _ in range(2):
+        with pytest.warns(DiscdiffWarning, match="no end marker of bgzip"):
+            assert len(SequenceDataset.read(dd.domain("dna"), path, cache=tmp_path / "cache")) == 1
+
+
+def test_each_policy_has_its_own_entry(tmp_path: Path) -> None:
+    path = tmp_path / "reads.fasta"
+    path.write_text(">a\nACGT\n>b\nACNT\n")
+    dna = dd.domain("dna")
+    assert len(SequenceDataset.read(dna, path, on_error="skip", cache=tmp_path / "cache")) == 1
+    for policy in ("raise", "report"):
+        with pytest.raises(DataError, match="'N' is not in the DNA alphabet"):
+            SequenceDataset.read(dna, path, on_error=policy, cache=tmp_path / "cache")
 
 
 def test_small_files_are_read_into_memory(source: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:

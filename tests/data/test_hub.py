@@ -170,7 +170,9 @@ def test_an_experiment_learns_from_a_name(folder: Path) -> None:
     data = {"train": f"hf://{folder}?split=train&column=dna", "valid": f"hf://{folder}?split=test&column=dna"}
     experiment = Experiment.load(values={"domain": "dna", "data": data | {"root": "elsewhere"}})
     train, valid = experiment.read()
-    assert (train.texts(), valid.texts() if valid else None) == (["ACGT", "GG", "TTT"], ["GG"])
+    assert isinstance(train, SequenceDataset)
+    assert isinstance(valid, SequenceDataset)
+    assert (train.texts(), valid.texts()) == (["ACGT", "GG", "TTT"], ["GG"])
 
 
 def test_a_cached_data_set_is_found_again_by_its_content(tmp_path: Path, folder: Path) -> None:
