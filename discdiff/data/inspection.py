@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from discdiff.domain import Domain
     from discdiff.records import Record
 
-LIKELY = 0.9
-"""What `Domain.likeness` must reach for a guess."""
+LIKELY, POSSIBLE = 0.9, 0.5
+"""What `Domain.likeness` must reach for a guess: for that of the smallest alphabet, and for the best of worse ones."""
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
 _DISTINCT = 100_000  # different symbols or labels that are counted one by one
 
@@ -255,14 +255,17 @@ def _counter(domain: Domain) -> _Tokens | _Parts:
 def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any) -> str:
     """The most specific of the domains that a file's beginning looks like: the one with the smallest alphabet.
 
+    Where there are many faults, it is the one that the beginning looks like most.
+
     Raises:
         DataError: it looks like none, or cannot be read at all.
     """
     if is_table(path):
         _columns(path, options)
     likeness = {name: one.likeness(path, **_streamed(path, options)) for name, one in domains.items()}
-    likely = [name for name, value in likeness.items() if value >= LIKELY]
-    if not likely:
+    best = max(likeness.values())
+    likely = [name for name, value in likeness.items() if value >= min(best, LIKELY)]
+    if best < POSSIBLE:
         if not any(likeness.values()):
             with open_text(path, options.get("encoding", "utf-8")) as stream:
                 stream.read(1 << 20)  # tells if it is no text, or damaged

@@ -36,10 +36,8 @@ def test_skip_counts_and_lists() -> None:
     assert faults.reasons == {"… is wrong": 2, "… of … letters": 1}
     assert faults.listed[0] == Fault("a.fa", "r1", 3, 2, "'x' is wrong", "… is wrong", "mend it")
     assert str(faults.listed[0]) == "record r1, line 3, column 2: 'x' is wrong"
-    assert faults.finish(7) == [
-        "3 of 10 records left out: 2 × … is wrong; 1 × … of … letters "
-        "(first: record r1, line 3, column 2: 'x' is wrong)"
-    ]
+    said, first = "2 × … is wrong; 1 × … of … letters", "record r1, line 3, column 2: 'x' is wrong"
+    assert faults.finish(7) == [f"3 of 10 records left out: {said} (first: {first})"]
 
 
 def test_nothing_left_is_an_error() -> None:
