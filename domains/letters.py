@@ -191,13 +191,16 @@ class Letters(Domain):
             return self._checked(path, records, taken, warn=faults is None)
         return self._checked(path, _records(path, kind, faults=taken, **options), taken, warn=faults is None)
 
-    def likeness(self, path: str | Path) -> float:
+    def likeness(self, path: str | Path, **options: Any) -> float:
         """The share of letters of the alphabet, gaps and the code for any, in the first records."""
         known = self.alphabet.letters + _GAPS + "*"
         known += "".join(code for code, meant in self.codes.items() if len(meant) == len(self.letters))
         total = fitting = 0
         try:
-            rows: Iterable[Record | Entry] = read_table(path) if is_table(path) else read_entries(path)
+            form = {name: options[name] for name in ("format", "encoding") if name in options}
+            rows: Iterable[Record | Entry] = (
+                read_table(path, **options) if is_table(path) else read_entries(path, **form)
+            )
             for row in islice(rows, 100):
                 text = self.normalized(row.sequence[:10_000])
                 total += len(text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from discdiff.constraints import Constraint
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.faults import OnError
@@ -72,7 +73,7 @@ class Pipeline:
     source: str | None = None
 
     @classmethod
-    def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
+    def of(cls, model: Diffusion, dataset: Dataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
         if dataset.domain is None:
             raise ConfigError("a pipeline speaks strings: make the data set of a domain")

@@ -23,7 +23,7 @@ from tests.letters import Letters
 SPELLINGS = ["OCC", "CCO", "C(O)C", "c1ccccc1", "C1=CC=CC=C1", "CC(C)O", "OC(C)C", "CN", "NC", "CCCl", "ClCC", "N#CC"]
 
 
-def sides(parts: Parts) -> dict[str, list[str]]:
+def sides(parts: Parts[SequenceDataset]) -> dict[str, list[str]]:
     """The strings of each part."""
     made = {"train": parts.train, "valid": parts.valid, "test": parts.test}
     return {name: part.texts() for name, part in made.items() if part is not None}
