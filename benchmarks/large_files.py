@@ -31,40 +31,40 @@ from benchmarks.arguments import positive
 RESIDUES, BASES = b"ACDEFGHIKLMNPQRSTVWY", b"ACGT"
 CHROMOSOMES = 20
 WINDOW = 1024
-CHUNK = 4096
+CHUNK, POOL = 4096, 1 << 24
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 def proteins(path: Path, size: int, arguments: argparse.Namespace) -> None:
-    """Records of 100 to 600 residues, 60 a line."""
+    """Records of 100 to 600 residues, 60 a line: pieces of one long random sequence."""
     rng = np.random.default_rng(arguments.seed)
+    letters = _letters(rng, RESIDUES, POOL)
     number = written = 0
     with path.open("wb", buffering=1 << 22) as file:
         while written < size:
-            lengths = rng.integers(100, 601, CHUNK)
-            letters = _letters(rng, RESIDUES, int(lengths.sum()))
-            start = 0
-            for length in lengths.tolist():
-                sequence = letters[start : start + length]
-                lines = b"\n".join(sequence[i : i + 60] for i in range(0, length, 60))
+            lengths, starts = rng.integers(100, 601, CHUNK), rng.integers(0, POOL - 600, CHUNK)
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+                lines = b"\n".join([letters[i : min(i + 60, start + length)] for i in range(start, start + length, 60)])
                 written += file.write(b">sp|P%09d|TEST\n%s\n" % (number, lines))
-                start, number = start + length, number + 1
+                number += 1
 
 
 def chromosomes(path: Path, size: int, arguments: argparse.Namespace) -> None:
-    """Chromosomes of equal length, 60 bases a line, with N at both ends and in one base of 10,000."""
+    """Chromosomes of equal length, of 280,000 random lines of 60 bases, with N at both ends and in one base of 10,000."""
     rng = np.random.default_rng(arguments.seed)
     lines = size // CHROMOSOMES // 61
+    pool = np.frombuffer(_letters(rng, BASES, POOL // 60 * 60), np.uint8).reshape(-1, 60).copy()
+    pool[rng.random(pool.shape) < 1e-4] = ord("N")
+    pool = np.pad(pool, ((0, 0), (0, 1)), constant_values=ord("\n"))
     with path.open("wb", buffering=1 << 22) as file:
         for chromosome in range(CHROMOSOMES):
             file.write(b">chr%d of a test\n" % (chromosome + 1))
             for first in range(0, lines, CHUNK * 16):
                 count = min(CHUNK * 16, lines - first)
-                table = np.frombuffer(BASES, np.uint8)[rng.integers(0, 4, (count, 60))]
-                table[rng.random((count, 60)) < 1e-4] = ord("N")
+                table = pool[rng.integers(0, len(pool), count)]
                 if first == 0 or first + count == lines:
-                    table[: min(count, 200)] = ord("N")
-                file.write(np.pad(table, ((0, 0), (0, 1)), constant_values=ord("\n")).tobytes())
+                    table[: min(count, 200), :60] = ord("N")
+                file.write(table.tobytes())
 
 
 def smiles(path: Path, size: int, arguments: argparse.Namespace) -> None:
