@@ -50,7 +50,7 @@ def proteins(path: Path, size: int, arguments: argparse.Namespace) -> None:
 
 
 def chromosomes(path: Path, size: int, arguments: argparse.Namespace) -> None:
-    """Chromosomes of equal length, of 280,000 random lines of 60 bases, with N at both ends and in one base of 10,000."""
+    """Chromosomes of equal length, of 280,000 different lines of 60 bases; N at both ends, and one base of 10,000."""
     rng = np.random.default_rng(arguments.seed)
     lines = size // CHROMOSOMES // 61
     pool = np.frombuffer(_letters(rng, BASES, POOL // 60 * 60), np.uint8).reshape(-1, 60).copy()
