@@ -117,6 +117,10 @@ def _object(line: str, path: str | Path, number: int) -> dict[str, Any]:
         raise DataError(
             f"not JSON: {error.msg}", path=path, line=number, column=error.colno, remedy="each line is one object"
         ) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise DataError(
+            f"not JSON that can be read: {error}", path=path, line=number, remedy="each line is one flat object"
+        ) from error
     if not isinstance(row, dict):
         raise DataError(
             f"expected an object, got {type(row).__name__}", path=path, line=number, remedy='such as {"text": "..."}'
