@@ -223,10 +223,17 @@ class _Parquet:
             if types.is_binary(kind) or (types.is_nested(kind) and not (listed and self._lists)):
                 raise DataError(f"column {name!r} holds {kind}, not text", path=self.path, remedy="store strings")
         row = 0
-        for batch in self._file.iter_batches(batch_size=4096, columns=columns):
+        for batch in self._batches(columns):
             for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 row += 1
                 yield row, {n: _text(c) for n, c in zip(columns, cells, strict=True)}
+
+    def _batches(self, columns: list[str]) -> Iterator[Any]:
+        try:
+            yield from self._file.iter_batches(batch_size=4096, columns=columns)
+        except (OSError, ValueError, NotImplementedError) as error:  # a whole footer does not vouch for the pages
+            first = str(error).splitlines()[0]
+            raise DataError(f"damaged Parquet file: {first}", path=self.path, remedy="write the file again") from error
 
     def fault(self, message: str, line: int, remedy: str) -> DataError:
         return DataError(message, path=self.path, record=line, remedy=remedy)
