@@ -64,7 +64,9 @@ def _array(path: Path, **options: Any) -> Iterator[Record]:
         raise DataError(f"this is {kind}", path=path, remedy=remedy if path.suffix == ".npy" else "decompress it first")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, which has errors of its own
         if "Python objects" in str(error):
             remedy = "save rows of different lengths as lists in Parquet"
             raise DataError("the array holds Python objects, not integers", path=path, remedy=remedy) from error
