@@ -61,7 +61,8 @@ def test_hash_gives_each_part_its_share_and_loses_nothing() -> None:
         name: set(texts) for name, texts in sides(parts).items()
     }, "the order of the file says nothing"
     more = Hash(valid=0.1, test=0.2).divide(SequenceDataset.from_sequences(Letters(), words[:2000]), seed=3)
-    assert more.test is not None and set(more.test.texts()) <= set(parts.test.texts()), "it stays where it is"
+    assert more.test is not None
+    assert set(more.test.texts()) <= set(parts.test.texts()), "it stays where it is"
     other = Hash(valid=0.1, test=0.2).divide(data, seed=4)
     assert other.test is not None
     assert set(other.test.texts()) != set(parts.test.texts())
