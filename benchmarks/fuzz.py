@@ -7,8 +7,8 @@
 Input i of a target is a function of its name and of seed + i alone (`tests/fuzz`): random bytes, text that is nearly in
 the format, a valid file with changes. Each must give records or one of our errors. Inputs run in a child process: one
 that takes longer than `--limit` seconds is a hang, one that ends the child a crash, and the child may not take more
-than `--memory` MB of data. Prints one JSON line a target: inputs, what became of them, findings (with their seed and the
-input's first bytes), the slowest, inputs a second, the most memory.
+than `--memory` MB of data. Prints one JSON line a target: inputs, what became of them, findings (with their seed and
+the input's first bytes), the slowest, inputs a second, the most memory.
 """
 
 from __future__ import annotations

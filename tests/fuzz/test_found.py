@@ -69,6 +69,14 @@ def test_files(tmp_path: Path, domain: dd.Domain, name: str, content: bytes, sai
         domain.dataset(tmp_path / name, length=8 if not domain.streams else None, on_long="crop")
 
 
+@pytest.mark.parametrize("value", ["812400", "1-999999999"])
+def test_counts_that_would_take_minutes_to_build(value: str) -> None:
+    characters = dd.domain("text", tokenizer="characters").fit(["abc"])
+    for rule in ("characters", "length"):
+        with pytest.raises(IncompatibleError, match=r"an automaton of [\d,]+ states or more"):
+            characters.rules[rule].read(value, Span(1, 4))
+
+
 def test_a_path_that_no_file_has() -> None:
     with pytest.raises(IncompatibleError, match="embedded null byte"):
         text_domain(False).rules["words"].read("@a\0b", Span(1, 4))
