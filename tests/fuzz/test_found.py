@@ -53,6 +53,15 @@ FILES: list[tuple[str, Any, str, bytes, str]] = [
         dd.domain("tokens", vocab_size=99), "x.txt", b"1 1_0\n", r"x.txt, record 1, column 2: '1_0' is no token",
     ),
     (
+        "smiles: more hydrogens than an atom can count",
+        dd.domain("smiles"), "x.smi", b"CCO\n[13CH444]\n", r"x.smi, record 2: '\[13CH444\]': sanitization: ",
+    ),
+    (
+        "smiles: a parser's message that ends within a character",
+        dd.domain("smiles"), "x.smi", ("c1ccccc" + "\ufeff" * 12 + "1\n").encode(),
+        r"x.smi, record 1: 'c1ccccc.*: parse error: ",
+    ),
+    (
         "npy: a header that is no literal",
         dd.domain("tokens", vocab_size=9), "x.npy", _npy(b"{'descr': '<i2', 'shape': (2, "),
         r"x.npy: damaged npy file: ",
