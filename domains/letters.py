@@ -142,7 +142,7 @@ class Letters(Domain):
     # ---- characters outside the alphabet ----------------------------------------------------------------------------
     def _drawn(self, text: str) -> str:
         """The text with each ambiguity code replaced by one of its letters."""
-        random = np.random.default_rng(zlib.crc32(text.encode()))
+        random = np.random.default_rng(zlib.crc32(text.encode("utf-8", "surrogatepass")))
         return "".join(
             c if c in self.alphabet or c not in self.codes else self.codes[c][random.integers(len(self.codes[c]))]
             for c in text

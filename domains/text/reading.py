@@ -138,9 +138,16 @@ def _object(line: str, path: str | Path, number: int) -> dict[str, Any]:
             column=error.colno, remedy="each line is one object" if whole else "copy or download it again",
         ) from error  # fmt: skip
     except RecursionError as error:
-        raise DataError("not JSON that can be read: nested too deeply", path=path, line=number) from error
+        raise DataError(
+            "not JSON that can be read: nested too deeply",
+            path=path,
+            line=number,
+            remedy="each line is one flat object",
+        ) from error
     except ValueError as error:  # Python refuses numbers of more than 4300 digits
-        raise DataError(f"not JSON that can be read: {error}", path=path, line=number) from error
+        raise DataError(
+            f"not JSON that can be read: {error}", path=path, line=number, remedy="each line is one flat object"
+        ) from error
     if not isinstance(row, dict):
         raise DataError(
             f"expected an object, got {type(row).__name__}", path=path, line=number, remedy='such as {"text": "..."}'
