@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.pipeline.asking import Asked
-from discdiff.pipeline.drawing import Draws, tell
+from discdiff.pipeline.draws import Draws, tell
 from discdiff.pipeline.identity import identity
 from discdiff.pipeline.job import Job, open_job
 from discdiff.pipeline.part_formats import part_format
