@@ -24,7 +24,8 @@ from discdiff.likelihood import nelbo
 from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
 from discdiff.pipeline.asking import Asked
-from discdiff.pipeline.drawing import Drawing, Draws, StringCheck, StringReward
+from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
+from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
 from discdiff.pipeline.part_formats import FormatName

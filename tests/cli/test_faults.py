@@ -153,7 +153,7 @@ def test_interrupt(workshop: Workshop, discdiff: Discdiff, monkeypatch: pytest.M
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "sample", interrupted)
+    monkeypatch.setattr(Pipeline, "draws", interrupted)
     ran = discdiff("sample", workshop.dna)
     assert (ran.code, ran.out, ran.err) == (130, "", "discdiff: interrupted\n")
 
@@ -162,7 +162,7 @@ def test_a_fault_of_ours(workshop: Workshop, discdiff: Discdiff, monkeypatch: py
     def broken(*_: object, **__: object) -> None:
         raise KeyError("boom")
 
-    monkeypatch.setattr(Pipeline, "sample", broken)
+    monkeypatch.setattr(Pipeline, "draws", broken)
     ran = discdiff("sample", workshop.dna)
     assert ran.code == 1
     assert "KeyError at test_faults.py:" in ran.err
