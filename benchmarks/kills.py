@@ -272,8 +272,8 @@ def main() -> None:
     options = {"workers": arguments.workers, "accumulate": arguments.accumulate}
     with tempfile.TemporaryDirectory() as root:
         seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, **options)
-    command = ["python", "-m", "benchmarks.kills", *sys.argv[1:]]
-    print(json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True)
+    about = {"command": " ".join(["python -m benchmarks.kills", *sys.argv[1:]]), "seed": arguments.seed}
+    print(json.dumps(about | options | seen | hardware()), flush=True)
 
 
 if __name__ == "__main__":
