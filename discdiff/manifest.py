@@ -39,6 +39,7 @@ _COMMON = {
     "format_version", "discdiff", "model", "lengths", "max_length", "label_names", "parameters", "sampling", "sha256",
 }  # fmt: skip
 _KEYS = {1: _COMMON, 2: _COMMON | {"domain", "training", "source", DIGEST}}
+_LIKE_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _GIVE = "Give the folder that `discdiff train` wrote."
 
 
@@ -52,7 +53,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         what = "a file, not a run folder" if folder.exists() else "no such run folder"
-        raise CheckpointError(f"{folder}: {what}. {_GIVE}")
+        hub = f", or hf://{folder} for that of the Hugging Face Hub" if _LIKE_HUB.fullmatch(str(folder)) else ""
+        raise CheckpointError(f"{folder}: {what}. {_GIVE[:-1]}{hub}.")
     name = CONFIG_FILE
     if not _there(folder / CONFIG_FILE) and _there(folder / OLD_FILES[0]):
         name = OLD_FILES[0]

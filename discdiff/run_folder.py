@@ -72,8 +72,13 @@ class Run:
     source: str | None = None
 
 
-def save_run(run: Run, folder: str | Path) -> None:
+def save_run(run: Run, folder: str | Path, *, beside: Mapping[str, str] | None = None) -> None:
     """Write a run folder, or bring one up to date; other files in it stay.
+
+    Args:
+        run: what it holds.
+        folder: where.
+        beside: texts of further files, by name, that `config.json` vouches for.
 
     Raises:
         CheckpointError: a weight is NaN; what stood in the folder stays.
@@ -85,6 +90,8 @@ def save_run(run: Run, folder: str | Path) -> None:
         fresh = Path(name)
         run.domain.save_tokenizer(fresh)
         save_weights(run.model.state_dict(), fresh / WEIGHTS_FILE)
+        for file, text in (beside or {}).items():
+            (fresh / file).write_text(text, encoding="utf-8", newline="")
         files = sorted(path.name for path in fresh.iterdir())
         saved = {
             "format_version": FORMAT_VERSION,

@@ -50,7 +50,7 @@ def load_weights(make: Callable[[], Diffusion], path: Path) -> Diffusion:
     there = layout(path)
     with _no_larger_than(sum(prod(shape) for shape, _ in there.values()), path):
         model = make()
-    check_layout({name: (list(value.shape), value.dtype) for name, value in model.state_dict().items()}, there, path)
+    check_layout(layout_of(model.state_dict()), there, path)
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -77,6 +77,14 @@ def layout(path: Path) -> Layout:
             }
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error}). Copy it again.") from error
+
+
+def layout_of(weights: Mapping[str, object]) -> Layout:
+    """Shape and dtype of tensors in memory; what is no tensor has no shape."""
+    return {
+        name: (list(value.shape), value.dtype) if isinstance(value, Tensor) else ([], type(value).__name__)
+        for name, value in weights.items()
+    }
 
 
 def check_layout(here: Layout, there: Layout, path: Path) -> None:
@@ -139,4 +147,4 @@ def _no_larger_than(elements: int, path: Path) -> Iterator[None]:
             handle.remove()
 
 
-__all__ = ["Layout", "check_layout", "layout", "load_weights", "save_weights"]
+__all__ = ["Layout", "check_layout", "layout", "layout_of", "load_weights", "save_weights"]

@@ -50,6 +50,13 @@ class Alphabet:
             raw = "".join(c if ord(c) < 256 else foreign for c in text).encode("latin-1")
         return self._tokens[np.frombuffer(raw, dtype=np.uint8)]
 
+    def table(self, replaced: bytes) -> bytes:
+        """For `bytes.translate`: the token of each of 256 bytes, once it is replaced as another table says.
+
+        255 where the byte is no letter.
+        """
+        return self._tokens[np.frombuffer(replaced, dtype=np.uint8)].tobytes()
+
     def first_unknown(self, text: str) -> int | None:
         """0-based index of the first character that is no letter, or None."""
         if text.isascii() and not text.encode().translate(None, self._codes.tobytes()):

@@ -6,6 +6,7 @@ examples:
   discdiff train --config my.yaml --training.max_steps 2000 --network.dim 128
   discdiff train --config my.yaml --process Uniform --parameterization Score --loss ScoreEntropy
   discdiff train --output runs/mine --resume                            # goes on from the last checkpoint
+  torchrun --nproc-per-node 2 -m discdiff train --config my.yaml        # on two GPUs, or two processes
 
 Any key of a configuration is an option, after all else:
   --domain NAME                  dna, protein, smiles, text, tokens; --domain.KEY for the domain's own options
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discdiff.errors import CheckpointError, ConfigError
+from discdiff.launch import is_first
 from discdiff.unfinished import CHECKPOINT, LOCK_FILE, SETTINGS_FILE, begun
 
 if TYPE_CHECKING:
@@ -74,8 +76,10 @@ def split(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[s
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    folder = _folder(arguments)
-    _check_folder(folder, arguments)
+    folder, first = _folder(arguments), is_first()
+    arguments.quiet |= not first
+    if first:
+        _check_folder(folder, arguments)
     experiment = _experiment(arguments, folder)
     if not arguments.quiet:
         print(f"training {folder} on {experiment.data.path('train')}", file=sys.stderr)
@@ -84,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not arguments.quiet:
         print(f"{result}\nnext: discdiff sample {folder} -n 10", file=sys.stderr)
-    print(folder)
+    if first:
+        print(folder)
     return 0
 
 

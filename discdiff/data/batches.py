@@ -218,7 +218,7 @@ class BatchLoader:
         indices = self.buckets.batches(epoch)[place]
         rows, parts, part = len(indices), self.accumulate * self.processes, micro * self.processes + self.rank
         start, end = part * rows // parts, (part + 1) * rows // parts
-        sequences = self.dataset.batch(indices[start:end])
+        sequences = self.dataset.batch(indices[start:end], epoch=epoch)
         strata = (torch.arange(start, end, dtype=torch.float64) + step * GOLDEN_RATIO % 1.0) / rows
         return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()), rows, part)
 

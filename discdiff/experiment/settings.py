@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.files import is_hub
+from discdiff.data.splits import PARTS, Parts, Split
 from discdiff.domain import Domain
 from discdiff.errors import ConfigError, DataError
+from discdiff.records import Record
 
 
 @dataclass
@@ -22,8 +26,12 @@ class Data:
         root: folder that the paths are relative to.
         split_column: a column of tables that says train, valid or test; one file then serves for all three.
         valid_fraction: what is held out without a validation set; 0 trains without one.
+        split: how `train` is divided into parts (`Hash`, `Scaffold`, `Identity`, `Chromosome`, with their arguments),
+            in place of `valid_fraction` and of files for the parts.
         length: the longest sequence in tokens, or the block that a stream is cut into.
         on_long: what to do with longer ones.
+        on_error: what to do with records that cannot be used: stop at the first, leave them out (they are counted, and
+            listed in the run folder's `skipped.jsonl`), or read everything and then refuse with a list.
         end_token: learn where sequences stop, instead of drawing lengths from the training set's.
         sequence_column: of tables.
         label_column: of tables: classes to condition on.
@@ -38,8 +46,10 @@ class Data:
     root: str | None = None
     split_column: str | None = None
     valid_fraction: float = 0.05
+    split: Split | None = None
     length: int | None = None
     on_long: Literal["error", "skip", "crop"] = "error"
+    on_error: Literal["raise", "skip", "report"] = "raise"
     end_token: bool = False
     sequence_column: str | None = None
     label_column: str | None = None
@@ -47,12 +57,19 @@ class Data:
     where: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        given = [name for name in ("valid", "test", "split_column") if getattr(self, name) is not None]
+        if self.split is not None and given:
+            raise ConfigError(f"data.split and data.{given[0]} both say where the parts are; leave one of them out")
+
     def path(self, split: str) -> Path | None:
         """The file of a split, or None if there is none."""
         name: str | None = getattr(self, split)
         if name is None and self.split_column is not None:
             name = self.train
-        return None if name is None else Path(self.root or "", name)
+        if name is None or is_hub(name):
+            return None if name is None else Path(name)
+        return Path(self.root or "", name)
 
     def reader_options(self, split: str) -> dict[str, Any]:
         """Options of `Domain.read` for a split."""
@@ -63,8 +80,55 @@ class Data:
         given = {name: value for name, value in columns.items() if value is not None}
         return given | ({"where": where} if where else {}) | (self.options or {})
 
-    def read(self, domain: Domain, split: str, *, label_names: list[str] | None = None) -> SequenceDataset:
-        """The data set of a split.
+    def parts(self, domain: Domain, *, seed: int) -> Parts:
+        """The parts that `split` makes of the training file.
+
+        Raises:
+            DataError: what is wrong with the file, and where; a part would be empty.
+            IncompatibleError: the domain cannot tell what the split needs.
+        """
+        assert self.split is not None
+        if not domain.streams or self.split.reads("train") is None:
+            return self.split.divide(self.read(domain, "train"), seed=seed)
+        # one long stream has no records any more once it is cut into blocks
+        made: dict[str, SequenceDataset] = {}
+        for part in self.split.wanted:
+            made[part] = self.read_part(domain, part)
+        sizes = {part: len(made[part]) if part in made else 0 for part in PARTS}
+        record = self.split.describe(seed, sizes) | {"data_checksum": {k: v.checksum() for k, v in made.items()}}
+        notes = [self.split.summary(seed, sizes)]
+        return Parts(made["train"], made.get("valid"), made.get("test"), None, record, notes)
+
+    def read_part(self, domain: Domain, part: str) -> SequenceDataset:
+        """A part of a stream, for a split that needs nothing but the record itself.
+
+        Raises:
+            DataError: no record is of this part; the message lists names that were found.
+        """
+        assert self.split is not None
+        keep = self.split.reads(part)
+        assert keep is not None
+        names: dict[str, bool] = {}
+
+        def noted(record: Record) -> bool:
+            return names.setdefault(record.name or "", keep(record))
+
+        try:
+            return self.read(domain, "train", keep=noted)
+        except DataError as error:
+            if names and not any(names.values()):
+                raise self.split.nothing(part, list(names)) from error
+            raise
+
+    def read(
+        self,
+        domain: Domain,
+        split: str,
+        *,
+        label_names: list[str] | None = None,
+        keep: Callable[[Record], bool] | None = None,
+    ) -> SequenceDataset:
+        """The data set of a split, or of the records that `keep` takes.
 
         Raises:
             ConfigError: there is no such split.
@@ -79,12 +143,14 @@ class Data:
                 path,
                 length=self.length,
                 on_long=self.on_long,
+                on_error=self.on_error,
                 label_names=label_names,
                 end_token=self.end_token,
+                keep=keep,
                 **self.reader_options(split),
             )
         except DataError as error:
-            if self.root is None and not path.exists() and not path.is_absolute():
+            if self.root is None and not path.exists() and not path.is_absolute() and not is_hub(path):
                 raise DataError(
                     f"no such file (data.{split})", path=path, remedy="--data-root FOLDER says where the data are"
                 ) from error
@@ -112,6 +178,9 @@ class Training:
     compile: bool = False
     gradient_checkpointing: bool = False
     device: str = "auto"
+    devices: int | None = None
+    nodes: int | None = None
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     validate_every: int | None = None
     validate_sequences: int | None = 1024
     validate_samples: int = 4

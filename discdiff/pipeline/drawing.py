@@ -49,9 +49,8 @@ class Drawing:
     classes: Classes
     device: torch.device
 
-    def __call__(
+    def prepare(
         self,
-        n: int,
         constraint: Constraint,
         length: int | None,
         method: Method,
@@ -59,73 +58,32 @@ class Drawing:
         seed: int,
         labels: Labels,
         batch_size: int,
-        progress: bool,
-    ) -> Samples:
-        """`n` strings under a constraint, of `length` tokens or of lengths drawn among those that fit."""
-        if n < 1 or batch_size < 1:
-            raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
+    ) -> Draws:
+        """Strings under a constraint, of `length` tokens or of lengths drawn among those that fit; drawn when asked."""
+        if batch_size < 1:
+            raise DiscdiffError(f"sample: got batch_size={batch_size}; expected at least 1")
         particles: object = method.particles
         if not isinstance(particles, int) or particles < 1:
             raise DiscdiffError(f"sample: got particles={particles!r}; expected a whole number from 1 on")
         if method.check is not None and not callable(method.check):
             raise DiscdiffError(f"sample: got check={method.check!r}; expected a function of a string")
-        constraint, lengths = self._lengths(n, constraint, length, seed)
+        constraint, law = self._lengths(constraint, length)
         constraint = self._checked(constraint, method)
-        classes = self.classes.numbers(labels, n, in_turn=True)
         reward = None if method.reward is None else Reward(self._of_strings(method.reward), method.reward_strength)
-        # the longest first: if memory does not suffice, that shows at once
-        order, size = lengths.argsort(descending=True, stable=True), batch_size // method.particles
-        if constraint.rows == 1:
-            constraint.check(vocab_size=method.model.process.vocab_size, length=int(lengths.max()))
-            most = constraint.most_rows(lengths[order[: max(1, size)]])
-            size = size if most is None else min(size, most // method.particles)
-        batches = order.split(max(1, size))
-        found, calls = [""] * n, [0] * n
-        certificates: list[Certificate | None] = [None] * n
-        claims, notes = _claims(method, constraint), _notes(method, classes)
-        with show_progress(f"sampling {n}", enabled=progress) as report:
-            for k, rows in enumerate(batches):
-                watched = _Watched(_reporter(report, k, len(batches)))
-                drawn = sample(
-                    method.model,
-                    len(rows),
-                    lengths=lengths[rows] if constraint.length is None else None,
-                    sampler=method.sampler,
-                    steps=method.steps,
-                    constraint=constraint,
-                    top_k=method.top_k,
-                    top_p=method.top_p,
-                    particles=method.particles,
-                    reward=reward,
-                    precision=method.precision,
-                    compiled=method.compiled,
-                    labels=None if classes is None else classes[rows],
-                    generator=Keys(seed, rows.to(self.device)),
-                    on_step=watched,
-                )
-                made = [None] * len(rows) if not claims else watched.certificates(method.planned, len(rows), notes)
-                spent = [0] * len(rows) if drawn.calls is None else drawn.calls.tolist()
-                for i, row in enumerate(rows.tolist()):
-                    calls[row], certificates[row] = spent[i], made[i]
-                for row, text in zip(rows.tolist(), self._texts(drawn), strict=True):
-                    found[row] = text
-        _tell(constraint)
-        known = [each for each in certificates if each is not None]
-        return Samples(found, calls, known if len(known) == n else [])
+        return Draws(self, constraint, law, method, reward, seed, labels, batch_size)
 
-    def _lengths(self, n: int, constraint: Constraint, length: int | None, seed: int) -> tuple[Constraint, Tensor]:
-        """The constraint on all positions of the model, and the positions of each row."""
+    def _lengths(self, constraint: Constraint, length: int | None) -> tuple[Constraint, int | LengthModel]:
+        """The constraint on all positions of the model, and the positions of each row, or their law."""
         if self.lengths.end is not None:
             if length is not None and constraint.length is None:
                 free = Clamp(torch.zeros(length, dtype=torch.int64), torch.zeros(length, dtype=torch.bool))
                 constraint = constraint & free
             constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
-            return constraint, torch.full((n,), self.lengths.longest)
+            return constraint, self.lengths.longest
         if length is not None:
-            return constraint, torch.full((n,), length)
+            return constraint, length
         possible = constraint.possible_lengths(self.max_length)
-        law = self.lengths if possible is None else self.lengths.among(possible)
-        return constraint, law.sample(n, Keys(seed, torch.arange(n)))
+        return constraint, self.lengths if possible is None else self.lengths.among(possible)
 
     def _checked(self, constraint: Constraint, method: Method) -> Constraint:
         """The constraint, and what is asked of whole strings."""
@@ -140,16 +98,17 @@ class Drawing:
 
     def _of_each(self, name: str, check: StringCheck) -> Callable[[Sequences], Tensor]:
         def of_tokens(sequences: Sequences) -> Tensor:
-            return torch.tensor([_answer(name, check(text), text) for text in self._texts(sequences)], dtype=torch.bool)
+            return torch.tensor([_answer(name, check(text), text) for text in self.texts(sequences)], dtype=torch.bool)
 
         return of_tokens
 
-    def _texts(self, sequences: Sequences) -> list[str]:
+    def texts(self, sequences: Sequences) -> list[str]:
+        """The strings of some rows of tokens."""
         return [self.domain.decode(tokens) for tokens in self.lengths.cut(sequences).lists()]
 
     def _of_strings(self, reward: StringReward) -> Callable[[Sequences], Tensor]:
         def of_tokens(sequences: Sequences) -> Tensor:
-            found = reward(self._texts(sequences))
+            found = reward(self.texts(sequences))
             try:
                 return torch.tensor([float(value) for value in found], dtype=torch.float64)
             except TypeError as error:
@@ -159,6 +118,113 @@ class Drawing:
                 ) from error
 
         return of_tokens
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Strings that can be drawn in any order and division: string i follows from the seed and from i alone.
+
+    Attributes:
+        drawing: the domain, the lengths and the classes of the run.
+        constraint: on all positions of the model.
+        law: positions of every row, or the law that its number draws them from.
+        method: how to sample.
+        reward: of tokens, or None.
+        seed: any integer.
+        labels: a class, by name or number, one a row, or None for all in turn.
+        batch_size: runs at once.
+    """
+
+    drawing: Drawing
+    constraint: Constraint
+    law: int | LengthModel
+    method: Method
+    reward: Reward | None
+    seed: int
+    labels: Labels
+    batch_size: int
+
+    def __call__(self, n: int, *, progress: bool) -> Samples:
+        """The first `n` strings."""
+        if n < 1:
+            raise DiscdiffError(f"sample: got n={n}; expected at least 1")
+        self.drawing.classes.numbers(self.labels, n, in_turn=True)  # one a row, if they are several
+        with show_progress(f"sampling {n}", enabled=progress) as report:
+            found = self.rows(torch.arange(n), report)
+        tell(self.constraint)
+        return found
+
+    def rows(self, rows: Tensor, report: Callable[[float], None]) -> Samples:
+        """Strings by their numbers.
+
+        Batches follow from the rows that are asked for together: the same rows in the same batches are drawn with the
+        same sums, in other batches up to rounding.
+
+        Args:
+            rows: int64 `[n]`, numbers from 0 on.
+            report: takes the share that is done.
+        """
+        method, constraint, n = self.method, self.constraint, len(rows)
+        lengths = self._lengths(rows)
+        classes = self.drawing.classes.of_rows(self.labels, rows)
+        # the longest first: if memory does not suffice, that shows at once
+        order, size = lengths.argsort(descending=True, stable=True), self.batch_size // method.particles
+        if constraint.rows == 1:
+            constraint.check(vocab_size=method.model.process.vocab_size, length=int(lengths.max()))
+            most = constraint.most_rows(lengths[order[: max(1, size)]])
+            size = size if most is None else min(size, most // method.particles)
+        batches = order.split(max(1, size))
+        found, calls = [""] * n, [0] * n
+        certificates: list[Certificate | None] = [None] * n
+        claims, notes = _claims(method, constraint), _notes(method, classes)
+        for k, at in enumerate(batches):
+            watched = _Watched(_reporter(report, k, len(batches)))
+            drawn = sample(
+                method.model,
+                len(at),
+                lengths=lengths[at] if constraint.length is None else None,
+                sampler=method.sampler,
+                steps=method.steps,
+                constraint=constraint,
+                top_k=method.top_k,
+                top_p=method.top_p,
+                particles=method.particles,
+                reward=self.reward,
+                precision=method.precision,
+                compiled=method.compiled,
+                labels=None if classes is None else classes[at],
+                generator=Keys(self.seed, rows[at].to(self.drawing.device)),
+                on_step=watched,
+            )
+            made = [None] * len(at) if not claims else watched.certificates(method.planned, len(at), notes)
+            spent = [0] * len(at) if drawn.calls is None else drawn.calls.tolist()
+            texts = self.drawing.texts(drawn)
+            for i, place in enumerate(at.tolist()):
+                found[place], calls[place], certificates[place] = texts[i], spent[i], made[i]
+        known = [each for each in certificates if each is not None]
+        return Samples(found, calls, known if len(known) == n else [])
+
+    def names(self, rows: Tensor) -> list[str] | None:
+        """The class of each of some rows, by name; None for a model without labels."""
+        classes = self.drawing.classes
+        numbers = classes.of_rows(self.labels, rows)
+        if numbers is None:
+            return None
+        return [classes.names[i] if classes.names else str(i) for i in numbers.tolist()]
+
+    def check(self) -> None:
+        """Refuse, before anything is drawn, labels that the run does not have and certificates that cannot be.
+
+        Raises:
+            IncompatibleError: see `Pipeline.sample`.
+        """
+        self.drawing.classes.of_rows(self.labels, torch.arange(1))
+        _claims(self.method, self.constraint)
+
+    def _lengths(self, rows: Tensor) -> Tensor:
+        if isinstance(self.law, int):
+            return torch.full((len(rows),), self.law)
+        return self.law.sample(len(rows), Keys(self.seed, rows))
 
 
 def _answer(name: str, found: object, text: str) -> bool:
@@ -175,7 +241,7 @@ def _is_truth(found: object) -> bool:
     return isinstance(found, Tensor) and found.dtype == torch.bool and found.numel() == 1
 
 
-def _tell(constraint: Constraint) -> None:
+def tell(constraint: Constraint) -> None:
     """Say where a check was passed by few draws, so that samples lean on one another."""
     alone = constraint.untruncated
     if isinstance(alone, Checked) and alone.draws["moved"] > alone.draws["exact"]:
@@ -211,6 +277,8 @@ def _claims(method: Method, constraint: Constraint) -> bool:
 def _notes(method: Method, classes: Tensor | None) -> list[str]:
     """What differs from what was profiled, and is not refused."""
     notes = ["profiled over the classes together"] if classes is not None else []
+    if method.planned.certificate is not None and method.model.time_conditioned:
+        notes.append("profiled at the noise of what is known, not at the grid's")
     return [*notes, *(["profiled in float32"] if method.precision not in (None, "float32") else [])]
 
 
@@ -239,4 +307,4 @@ def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnSt
     return on_step
 
 
-__all__ = ["Drawing", "StringCheck", "StringReward"]
+__all__ = ["Drawing", "Draws", "StringCheck", "StringReward", "tell"]

@@ -21,15 +21,42 @@ class AtomicCheckpointIO(CheckpointIO):
 
     Lightning's own stages the file in the system's temporary folder; where that is another file system, its last move
     is a copy over the previous checkpoint, and a kill or a full disk in between destroys both.
+
+    Args:
+        several: other processes wait for this one when it saves; a failure is then kept for `raise_kept`, so that they
+            do not wait for ever.
     """
 
+    def __init__(self, *, several: bool = False) -> None:
+        self.several = several
+        self.kept: OSError | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """See `write`; where others wait, a failure is kept."""
+        try:
+            self.write(checkpoint, local(path))
+        except OSError as error:
+            if not self.several:
+                raise
+            self.kept = error
+
+    def raise_kept(self) -> None:
+        """Raise the failure that was kept, once.
+
+        Raises:
+            OSError: the last checkpoint could not be written.
+        """
+        error, self.kept = self.kept, None
+        if error is not None:
+            raise error
+
+    @staticmethod
+    def write(checkpoint: dict[str, Any], target: Path) -> None:
         """Write beside the target, force to disk, rename.
 
         Raises:
             OSError: the disk is full, or fails; the checkpoint before this one is untouched.
         """
-        target = local(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
         try:

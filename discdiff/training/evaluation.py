@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from discdiff.samplers.profile import Profile
 from discdiff.samplers.profiling import FEWEST, measure_profile
 from discdiff.sampling import sample
 from discdiff.training.result import Validation
+from discdiff.training.topology import Peers
 from discdiff.training.writing import write_whole
 
 SAMPLES_FILE = "samples.txt"
@@ -36,25 +38,34 @@ class Validator:
         limit: how many to use; they are chosen by a hash of their place.
         batch_size: rows evaluated at once.
         samples: noise levels per sequence.
+        peers: the processes that share the sequences among them; each must call.
     """
 
-    def __init__(self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int) -> None:
+    def __init__(
+        self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
+    ) -> None:
         order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
         self.sequences = dataset.batch(order[:limit].sort().values)
         self.batch_size, self.samples = batch_size, samples
+        self.peers = peers or Peers()
 
     def __call__(self, model: Diffusion, step: int, on_batch: Callable[[int, int], None]) -> Validation:
         """The bound of a model in eval mode."""
-        assert self.sequences.ids is not None, "rows of a data set have ids"
-        bound = nelbo(
-            model,
-            self.sequences,
-            generator=Keys(_SEED, self.sequences.ids),
-            samples=self.samples,
-            batch_size=self.batch_size,
-            on_batch=on_batch,
-        )
-        return Validation(bound.nats_per_token, bound.bits_per_token, bound.standard_error, len(self.sequences), step)
+        mine, sums = self.sequences[self.peers.rank :: self.peers.size], [0.0, 0.0, 0.0]
+        if len(mine):
+            assert mine.ids is not None, "rows of a data set have ids"
+            bound = nelbo(
+                model,
+                mine,
+                generator=Keys(_SEED, mine.ids),
+                samples=self.samples,
+                batch_size=self.batch_size,
+                on_batch=on_batch,
+            )
+            sums = [float(part.sum()) for part in (bound.total, bound.standard_errors.square(), bound.tokens)]
+        nats, squares, tokens = self.peers.tell(sums).sum(0).tolist()
+        per_token = nats / tokens
+        return Validation(per_token, per_token / math.log(2), math.sqrt(squares) / tokens, len(self.sequences), step)
 
 
 def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_size: int) -> Profile | None:

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from discdiff.constraints import Unconstrained
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
-from discdiff.errors import ConfigError, IncompatibleError
+from discdiff.data.faults import SKIPPED, write_faults
+from discdiff.errors import ConfigError
 from discdiff.losses.any_order import AnyOrder
-from discdiff.losses.base import Loss, check_loss
+from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
 from discdiff.networks.evaluation import check_compiler
-from discdiff.samplers.base import Sampler, check_sampler
+from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
+from discdiff.training.checks import check_numbers, check_parts
 from discdiff.training.evaluation import Sampling, Validator, profile_of
 from discdiff.training.guard import FiniteGuard, OnDivergence
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
 from discdiff.training.schedule import Clock, Decay, Every, rate_factor
+from discdiff.training.signals import Stop, interruptible, requeue
 from discdiff.training.storage import Storage
 from discdiff.training.surroundings import (
     Precision,
     around,
     checkpoint_to_resume,
     choose_device,
-    interruptible,
     lightning_precision,
     make_loggers,
     quiet,
     training_dtype,
 )
+from discdiff.training.topology import Peers, StrategyName, Topology
 
 if TYPE_CHECKING:
     from discdiff.domain import Domain
@@ -65,6 +66,9 @@ def fit(
     compile: bool = False,  # noqa: A002 - torch's name for it
     gradient_checkpointing: bool = False,
     device: str = "auto",
+    devices: int | None = None,
+    nodes: int | None = None,
+    strategy: StrategyName = "auto",
     validate_every: int | None = None,
     validate_sequences: int | None = 1024,
     validate_samples: int = 4,
@@ -117,6 +121,12 @@ def fit(
         gradient_checkpointing: keep only the inputs of the network's blocks for the backward pass, which computes the
             rest again: the same gradients with much less memory, for about a third more time.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        devices: processes that train together on this machine, one a GPU, sharing each step's batch. By default those
+            that `torchrun` or `srun` has started, else one. Where nothing has started them, `fit` runs this program
+            again for each: all of it, what follows `fit` too.
+        nodes: machines, by default those on which `torchrun` or `srun` has started processes.
+        strategy: "ddp", also called "auto": each process has the whole model; or "fsdp": each holds a part of every
+            weight (AdamW only). Losses, steps and checkpoints are those of one process: see docs/scale.md.
         validate_every: steps between bounds; by default a tenth of the run, see `discdiff.training.schedule.Every`. The
             bound at the end is taken in any case.
         validate_sequences: how many held-out sequences to use, or None for all.
@@ -158,15 +168,17 @@ def fit(
             are skipped; the batch is kept in the folder.
         KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
             run folder are written, and the averaged weights are in the model.
-        SystemExit: after SIGTERM, likewise, with code 143.
+        SystemExit: after SIGTERM, likewise, with code 143; in a SLURM job after SIGUSR1 too, which puts the job back
+            into the queue.
     """
-    data, held_out = _dataset(train, domain), None if valid is None else _dataset(valid, domain)
+    data = _dataset(train, domain)
+    held_out = None if valid is None else _dataset(valid, domain)
     loss = AnyOrder() if loss is None else loss
-    _check(model, data, held_out, loss, sampler)
+    check_parts(model, data, held_out, loss, sampler)
     if gradient_checkpointing:
         model.network.checkpoint_gradients(True)  # refused before anything is written
         model.network.checkpoint_gradients(False)
-    _check_numbers(
+    check_numbers(
         max_steps=max_steps, batch_size=batch_size, accumulate=accumulate, learning_rate=learning_rate,
         validate_every=validate_every,
         samples_every=samples_every, log_every=log_every, max_minutes=max_minutes, gradient_clip=gradient_clip,
@@ -182,13 +194,16 @@ def fit(
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
-    place = choose_device(device)
+    topology = Topology.choose(devices, nodes, strategy)
+    peers = Peers(topology.rank, topology.processes)
+    place = topology.device(choose_device(device), device)
     threads = (2 if place.type == "cuda" else 0) if workers is None else workers
     if threads < 0:
         raise ConfigError(f"workers: got {workers}, expected 0 or more, or None")
     loader = BatchLoader(
-        data, batch_size, steps=max_steps, seed=seed, accumulate=accumulate, workers=threads, pin=place.type == "cuda"
-    )
+        data, batch_size, steps=max_steps, seed=seed, accumulate=accumulate, workers=threads, pin=place.type == "cuda",
+        rank=peers.rank, processes=peers.size,
+    )  # fmt: skip
     lightning_name = lightning_precision(precision, place)
     if compile:
         check_compiler(place, "compile")
@@ -197,21 +212,25 @@ def fit(
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None
     if path is not None:
-        storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {})
-        storage.prepare(
-            model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place),
-            precision=lightning_name,
-        )  # fmt: skip
+        storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {}, first=peers.first)
+        if peers.first:
+            storage.prepare(
+                model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place),
+                precision=lightning_name,
+            )  # fmt: skip
     sampling = None
     if samples:
         steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
         sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
-    reporter = Reporter(clock, show=progress)
+    reporter = Reporter(clock, show=progress and peers.first)
     notes = [] if storage is None else storage.notes
     if resume and checkpoint is None:
         notes.append("no checkpoint yet: training starts from its first step")
-    for note in [*notes, *data.notes, *([] if held_out is None else held_out.notes)]:
+    sets = [data] if held_out is None else [data, held_out]
+    for note in dict.fromkeys([*notes, *(note for each in sets for note in each.notes)]):  # parts of a file share some
         reporter.note(note)
+    if path is not None and peers.first:
+        write_faults(dict.fromkeys(fault for each in sets for fault in each.skipped), path / SKIPPED)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
     with quiet():
@@ -224,27 +243,37 @@ def fit(
 
     average = None if ema_decay is None else MovingAverage(ema_decay)
     monitor = Monitor(
+        peers,
         clock,
-        FiniteGuard(data, path, seed, max_skipped=max_skipped if on_divergence == "skip" else None, tell=reporter.note),
+        FiniteGuard(
+            data,
+            path,
+            seed,
+            max_skipped=max_skipped if on_divergence == "skip" else None,
+            tell=reporter.note,
+            peers=peers,
+        ),
         reporter,
         storage=storage,
         average=average,
         validator=None
         if held_out is None
-        else Validator(held_out, limit=validate_sequences, batch_size=batch_size, samples=validate_samples),
+        else Validator(
+            held_out, limit=validate_sequences, batch_size=batch_size, samples=validate_samples, peers=peers
+        ),
         sampling=sampling,
         gradient_clip=gradient_clip,
         validate_every=Every(clock, validate_every),
         samples_every=Every(clock, samples_every or validate_every),
         log_every=log_every,
-        metrics_path=path / "metrics.csv" if path is not None and "csv" in loggers else None,
+        metrics_path=path / "metrics.csv" if path is not None and "csv" in loggers and peers.first else None,
     )
     module = TrainingModule(
         model,
         loss,
         mean_length=float(data.model_lengths.double().mean()),
         seed=seed,
-        parts=accumulate,
+        parts=accumulate * peers.size,
         make_optimizer=functools.partial(
             make_optimizer, optimizer, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
         ),
@@ -262,15 +291,14 @@ def fit(
         if storage is not None:
             stack.callback(storage.close)
         trainer = Trainer(
-            accelerator=place.type,
-            devices=1 if place.type == "cpu" else [place.index],
+            **topology.of_trainer(place),
             precision=lightning_name,
             max_steps=max_steps,
             max_epochs=-1,
             accumulate_grad_batches=accumulate,
             logger=make_loggers(loggers, path) or False,
             callbacks=[*([] if average is None else [average]), monitor, *callbacks],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(several=not peers.alone), topology.environment()],
             limit_val_batches=0,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
@@ -295,6 +323,7 @@ def fit(
         average.finish(module)
     model.to(place).eval()
     ended, steps = not (terminated or monitor.interrupted), trainer.global_step
+    storage = storage if peers.first else None  # what follows is one process's work
     if storage is not None:
         with closing(storage):
             if steps and (monitor.between_steps or average is not None):
@@ -307,7 +336,9 @@ def fit(
                     reporter.note(f"{profile}: `discdiff sample --error`")
     if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
-        raise SystemExit(143) if terminated else KeyboardInterrupt
+        if monitor.stop == Stop.REQUEUE and peers.first:
+            reporter.note(requeue())
+        raise KeyboardInterrupt if monitor.stop == Stop.INTERRUPT else SystemExit(143)
     return FitResult(
         steps=steps,
         seconds=clock.seconds,
@@ -320,51 +351,13 @@ def fit(
     )
 
 
+def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
+    return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
+
+
 def _farewell(step: int, folder: Path | None) -> str:
     if folder is None:
         return f"Stopped after {step:,} steps."
     if not step:
         return "Stopped before the first step; `--resume` (resume=True) starts it."
     return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."
-
-
-def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
-    return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
-
-
-def _check(
-    model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss, sampler: Sampler | None
-) -> None:
-    """Refuse data, losses and samplers that the model cannot take."""
-    check_loss(loss, model)
-    if sampler is not None:  # else it would be told at the first bound only
-        check_sampler(sampler, model, Unconstrained())
-    states = model.process.vocab_size
-    for name, data in (("train", train), ("valid", valid)):
-        if data is not None and (data.vocab_size > states or (data.domain is not None and data.vocab_size != states)):
-            raise IncompatibleError(
-                f"{name} data and model",
-                got=f"{data.vocab_size} tokens in the data" + (", the end token included" if data.end_token else ""),
-                expected=f"{states}, as the model's process has",
-                remedy="Build the process with the data's vocab_size.",
-            )
-        if data is not None and data.end_token != train.end_token:
-            raise IncompatibleError(
-                "valid and train data",
-                got="an end token in one of them",
-                expected="in both or in none",
-                remedy="Read both with the same options.",
-            )
-        if data is not None and data.label_names != train.label_names:
-            raise IncompatibleError(
-                "valid and train data",
-                got=f"classes {data.label_names}",
-                expected=f"{train.label_names}",
-                remedy="Read the validation set with label_names=train.label_names.",
-            )
-
-
-def _check_numbers(**numbers: float | None) -> None:
-    for name, value in numbers.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"{name}: got {value}, expected a positive number")

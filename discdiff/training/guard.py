@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,6 +17,7 @@ from discdiff.data.batches import Batch
 from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import TrainingError
 from discdiff.training.optimizers import state_tensors
+from discdiff.training.topology import Peers
 
 OnDivergence = Literal["stop", "skip"]
 FAILED_BATCH = "failed_batch.safetensors"
@@ -55,6 +55,7 @@ class FiniteGuard:
         seed: of the run, kept with the batch.
         max_skipped: how many steps may be skipped; None stops at the first.
         tell: takes a sentence for a person.
+        peers: the other processes, which check the same numbers; the first with a row at fault keeps its part.
 
     Attributes:
         skipped: steps skipped so far.
@@ -69,8 +70,9 @@ class FiniteGuard:
         *,
         max_skipped: int | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        peers: Peers | None = None,
     ) -> None:
-        self.dataset, self.folder, self.seed = dataset, folder, seed
+        self.dataset, self.folder, self.seed, self.peers = dataset, folder, seed, peers or Peers()
         self.max_skipped, self.tell = max_skipped, tell
         self.skipped = 0
         self.on_skip: Callable[[], None] = lambda: None
@@ -97,14 +99,6 @@ class FiniteGuard:
         while len(self._waiting) > (2 if value.is_cuda else 0):
             self._settle()
 
-    def agree(self, norm: Tensor) -> Tensor:
-        """The gradient norm, not a number where a loss of this step is none in any process: all skip the same."""
-        if self._finite is None or not (dist.is_available() and dist.is_initialized()):
-            return norm
-        finite = self._finite.to(norm.dtype)
-        dist.all_reduce(finite, dist.ReduceOp.MIN)
-        return torch.where(finite > 0, norm, float("nan"))
-
     def verdict(self) -> Tensor:
         """Whether the numbers of the step that ends are all finite: bool `[]`, on their device, where it may stay."""
         finite, self._finite = self._finite, None
@@ -128,24 +122,27 @@ class FiniteGuard:
         sequences = batch.sequences
         assert sequences.ids is not None, "rows of a data set have ids"
         faulty = torch.ones(len(sequences), dtype=torch.bool) if rows is None else ~rows.isfinite().cpu()
-        titles = self.dataset.titles(sequences.ids.cpu()[faulty].tolist())
+        found = self.peers.gather(self.dataset.titles(sequences.ids.cpu()[faulty].tolist()))
+        titles = [title for part in found for title in part]
+        keeper = next((rank for rank, part in enumerate(found) if part), 0)
         named = ", ".join(titles[:SHOWN]) + (f" and {len(titles) - SHOWN} more" if len(titles) > SHOWN else "")
         fault = f"step {batch.step + 1:,}: the {what} is {number}; sequences: {named}."
         if self.max_skipped is None:
-            raise TrainingError(f"{fault}{self._keep(batch, FAILED_BATCH)} {REMEDY}")
+            raise TrainingError(f"{fault}{self._keep(batch, FAILED_BATCH, keeper)} {REMEDY}")
         self._last, self.skipped = batch.step, self.skipped + 1
-        fault += self._keep(batch, SKIPPED_BATCH.format(batch.step + 1))
+        fault += self._keep(batch, SKIPPED_BATCH.format(batch.step + 1), keeper)
         if self.skipped > self.max_skipped:
             raise TrainingError(f"{fault} {self.max_skipped:,} steps have been skipped, as many as may be. {REMEDY}")
         self.tell(f"{fault} The step is skipped ({self.skipped:,} so far, {self.max_skipped:,} at most).")
         self.on_skip()
 
-    def _keep(self, batch: Batch, name: str) -> str:
-        """Save a batch, and say where."""
+    def _keep(self, batch: Batch, name: str, keeper: int) -> str:
+        """Save a batch, if this process is to, and say where."""
         if self.folder is None:
             return ""
         try:
-            return f" The batch is kept in {self.save(batch, name)}."
+            path = self.save(batch, name) if self.peers.rank == keeper else self.folder / name
+            return f" The batch is kept in {path}."
         except (OSError, SafetensorError) as error:
             return f" The batch could not be kept ({error})."
 
@@ -181,8 +178,8 @@ class Undo:
         self._optimizer = optimizer
         known = list(self._copies.values())
         if known:
-            torch._foreach_copy_([copy for _, copy in known], [tensor for tensor, _ in known])
-        self._copies |= {id(t): (t, t.clone()) for t in self._tensors() if id(t) not in self._copies}
+            torch._foreach_copy_([copy for _, copy in known], [_local(tensor) for tensor, _ in known])
+        self._copies |= {id(t): (t, _local(t).clone()) for t in self._tensors() if id(t) not in self._copies}
 
     @torch.no_grad()
     def restore_unless(self, good: Tensor) -> None:
@@ -191,9 +188,16 @@ class Undo:
         State that the step has made is set to zero, as optimisers begin it.
         """
         for tensor in self._tensors():
-            _, before = self._copies.get(id(tensor), (tensor, torch.zeros_like(tensor)))
-            torch.where(good.to(tensor.device), tensor, before, out=tensor)
+            here = _local(tensor)
+            _, before = self._copies.get(id(tensor), (tensor, torch.zeros_like(here)))
+            torch.where(good.to(here.device), here, before, out=here)
 
     def _tensors(self) -> list[Tensor]:
         assert self._optimizer is not None, "remember comes first"
         return self.weights + state_tensors(self._optimizer)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The part of a sharded tensor that is on this device; any other tensor as it is."""
+    to_local = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()

@@ -21,7 +21,9 @@ from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
 from discdiff.training.result import Validation
 from discdiff.training.schedule import Clock, Every
+from discdiff.training.signals import Stop, terminate_after_step
 from discdiff.training.storage import Storage
+from discdiff.training.topology import Peers
 
 
 class Monitor(Callback):
@@ -29,7 +31,11 @@ class Monitor(Callback):
 
     A checkpoint is only ever taken between two steps, so that a resumed run is the uninterrupted one.
 
+    Of several processes the first one's clock and storage decide, and anyone's signal: they are told at the end of each
+    step, so that all do the same next. Losses are sums over all processes before anybody judges them.
+
     Args:
+        peers: the other processes.
         clock: steps and time of the run.
         guard: refuses numbers that are none.
         reporter: what a person sees.
@@ -44,6 +50,7 @@ class Monitor(Callback):
 
     def __init__(
         self,
+        peers: Peers,
         clock: Clock,
         guard: FiniteGuard,
         reporter: Reporter,
@@ -58,6 +65,7 @@ class Monitor(Callback):
         log_every: int,
         metrics_path: Path | None,
     ) -> None:
+        self.peers = peers
         self.clock, self.guard, self.reporter, self.storage = clock, guard, reporter, storage
         self.average, self.validator, self.sampling = average, validator, sampling
         self.gradient_clip = gradient_clip
@@ -66,7 +74,8 @@ class Monitor(Callback):
         self.metrics_file: MetricsFile | None = None
         self.meter = Meter()
         self.validation: Validation | None = None
-        self.interrupted = False  # set by Ctrl-C; heeded after the step
+        self.asked = Stop.NO  # set by a signal, at any moment
+        self.stop = Stop.NO  # what all processes have heard of, at the end of a step
         self.step: int | None = None  # steps taken when training started or last ended a step; None before
         self.between_steps = True
         self._parameters: list[Tensor] = []
@@ -78,8 +87,18 @@ class Monitor(Callback):
         self._told: set[str] = set()
         self._pace = (0, 0.0)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run stops after this step."""
+        return self.stop != Stop.NO
+
     # ---- a step ------------------------------------------------------------------------------------------------------
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert (trainer.global_rank, trainer.world_size) == (self.peers.rank, self.peers.size)
+        self.peers.open()
+        if not self.peers.alone:
+            terminate_after_step(self)
+        self._agree()
         self.step = trainer.global_step
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
         if self._meter_state is not None:  # not before: a run that has nothing left to do has no loss
@@ -108,11 +127,13 @@ class Monitor(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         assert isinstance(pl_module, TrainingModule)
         assert self._batch is not None
-        self.guard.check("loss", loss.detach(), pl_module.row_nats, self._batch)
+        batch, nats = self._batch, self.peers.total(pl_module.row_nats.sum())
+        self.guard.check("loss", loss.detach() if self.peers.alone else nats, pl_module.row_nats, batch)
+        self._counted += Counted(nats, batch.tokens, pl_module.positions)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         limit = float("inf") if self.gradient_clip is None else self.gradient_clip
-        self._norm = self.guard.agree(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        self._norm = torch.nn.utils.clip_grad_norm_(self._parameters, limit)
         assert self._batch is not None
         self.guard.check("gradient norm", self._norm, None, self._batch)
         self.between_steps = False
@@ -122,26 +143,24 @@ class Monitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        counted = self._counted = self._counted + Counted(pl_module.row_nats.sum(), batch.tokens, pl_module.positions)
         if trainer.global_step == self.step:
             return  # micro-batches of this step are still to come
         if self._undo is not None:
             self._undo.restore_unless(self.guard.verdict())
         self.between_steps = True
-        self._counted = Counted()
         step = self.step = trainer.global_step
-        self.meter.add(counted.nats / counted.tokens, counted.tokens, counted.positions)
+        save_due = self._agree()
         last = step >= self.clock.max_steps or self.clock.progress(step) >= 1.0
         bound_due, samples_due = self.validate_every.due(step), self.samples_every.due(step)
         validate = self.validator is not None and (last or bound_due) and not self.interrupted
         sample = self.sampling is not None and (last or samples_due) and not self.interrupted
-        save = self.storage is not None and (last or validate or self.interrupted or self.storage.due)
+        save = self.storage is not None and (last or validate or self.interrupted or save_due)
         with self.clock.pause() if validate or sample or save else nullcontext():
             if validate or sample or save:
                 self.guard.flush()
             if validate or sample:
                 self.look(trainer, pl_module, validate=validate, samples=sample, last=last)
+                self._agree()
             stop = last or self.interrupted
             if stop or validate or step % self.log_every == 0:
                 self.record(trainer, batch, validate)
@@ -155,6 +174,19 @@ class Monitor(Callback):
         if stop:
             trainer.should_stop = True
 
+    def _agree(self) -> bool:
+        """Take in a step that has ended, and agree on time and signals; whether a checkpoint is due."""
+        counted, self._counted = self._counted, Counted()
+        due = self.storage is not None and self.storage.due
+        told = self.peers.tell([self.clock.elapsed, due, self.asked, counted.tokens, counted.positions])
+        if not self.peers.alone:
+            self.clock.agreed = float(told[0, 0])
+        self.stop = Stop(int(told[:, 2].max()))
+        tokens, positions = (int(count) for count in told[:, 3:].sum(0))
+        if counted.tokens:
+            self.meter.add(counted.nats / tokens, tokens, positions)
+        return bool(told[0, 1])
+
     # ---- what is done now and then -----------------------------------------------------------------------------------
     def look(self, trainer: Trainer, module: LightningModule, *, validate: bool, samples: bool, last: bool) -> None:
         """Validate and sample with the averaged weights, in eval mode; training goes on as if it had not happened."""
@@ -166,7 +198,7 @@ class Monitor(Callback):
                 if validate and self.validator is not None:
                     self.validation = self.validator(module.model, self.step, self._busy("validating"))
                     self.reporter.bound = self.validation
-                if samples and self.sampling is not None:
+                if samples and self.sampling is not None and self.peers.first:
                     busy = self._busy("sampling")
                     texts = self.sampling(module.model, self.step, lambda k, n, _: busy(k, n))
                     self._show(trainer, texts, float("inf") if last else self.clock.seconds)
@@ -178,7 +210,7 @@ class Monitor(Callback):
 
     def _busy(self, what: str) -> Any:
         def report(part: int, parts: int) -> None:
-            if self.interrupted:
+            if self.asked and self.peers.alone:  # others would wait for this one
                 raise KeyboardInterrupt
             self.reporter.busy(what, part, parts)
 
@@ -191,9 +223,10 @@ class Monitor(Callback):
             shown = text if len(text) <= 100 else text[:99] + "…"
             self.reporter.note(f"  step {self.step:,} sample: {shown!r}")
         pictures = self.sampling.pictures(texts, self.step, seconds=seconds)
-        if self.sampling.trouble not in {None, *self._told}:
-            self._told.add(self.sampling.trouble)
-            self.reporter.note(f"  {self.sampling.trouble}")
+        trouble = self.sampling.trouble
+        if trouble is not None and trouble not in self._told:
+            self._told.add(trouble)
+            self.reporter.note(f"  {trouble}")
         for logger in trainer.loggers:
             board: Any = getattr(logger, "experiment", None)
             if hasattr(board, "add_text"):
@@ -205,7 +238,7 @@ class Monitor(Callback):
                     board.add_image(caption, imread(path), self.step, dataformats="HWC")
 
     def tokens_per_second(self) -> float:
-        """Training throughput of this process."""
+        """Training throughput of all processes."""
         took = self.clock.seconds - self.clock.paused - self._pace[1]
         return (self.meter.tokens - self._pace[0]) / took if took > 0 else 0.0
 
@@ -250,9 +283,13 @@ class Monitor(Callback):
 
     # ---- interruptions -----------------------------------------------------------------------------------------------
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ctrl-C or a signal: save, if no step was cut in two. After an error the last checkpoint stands."""
-        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
-        self.interrupted |= isinstance(exception, KeyboardInterrupt)
+        """Ctrl-C or a signal: save, if no step was cut in two. After an error the last checkpoint stands.
+
+        It stands too where other processes may be elsewhere.
+        """
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit) and self.peers.alone
+        if isinstance(exception, KeyboardInterrupt):
+            self.stop = self.asked = Stop.INTERRUPT
         if stopped and self.step and self.between_steps and self.storage is not None:
             self.save(trainer, pl_module, last=True)
 
@@ -263,6 +300,7 @@ class Monitor(Callback):
             self.metrics_file.close()
             self._warn(self.metrics_file.trouble)
             self.metrics_file = None
+        self.peers.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on with: the time taken, the last bound, what the next line of the log is of."""

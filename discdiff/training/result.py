@@ -42,7 +42,7 @@ class FitResult:
     Attributes:
         steps: training steps taken, those before a resumption included.
         seconds: time taken, likewise.
-        tokens_per_second: training throughput of this process, validation and samples aside.
+        tokens_per_second: training throughput of all processes, validation and samples aside.
         padding: share of padding in what the network was shown, which the throughput does not count.
         loss: training loss, nats per token, mean over the last 100 steps; nan where a resumed run had all its steps.
         validation: the last bound, or None without validation data.

@@ -28,12 +28,18 @@ class Clock:
         self.before = 0.0  # seconds that an interrupted run had taken
         self.paused = 0.0
         self.longest_pause = 0.0
+        self.agreed: float | None = None  # `elapsed` by the first process's clock, where there are several
         self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this process's own clock."""
+        return time.monotonic() - self._start
 
     @property
     def seconds(self) -> float:
         """Time taken, by the interrupted runs before this one too."""
-        return self.before + time.monotonic() - self._start
+        return self.before + (self.elapsed if self.agreed is None else self.agreed)
 
     def progress(self, step: int) -> float:
         """The part of the run that is done after `step` steps, in [0, 1]: of its steps or its time, the larger."""
@@ -46,11 +52,11 @@ class Clock:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Time inside is not training time."""
-        start = time.monotonic()
+        start = self.seconds
         try:
             yield
         finally:
-            took = time.monotonic() - start
+            took = self.seconds - start
             self.paused += took
             self.longest_pause = max(self.longest_pause, took)
 

@@ -58,6 +58,7 @@ class Storage:
         sampling: defaults of `Pipeline.sample`.
         notes: what a person should know of the folder.
         saved_step: the step of the checkpoint that stands, or None.
+        first: whether this process writes; of several that train together one does.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Storage:
     sampling: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     saved_step: int | None = None
+    first: bool = True
     _due: float = field(init=False)
     _about: dict[str, str] = field(default_factory=dict)
 
@@ -160,9 +162,13 @@ class Storage:
         step = trainer.global_step
         try:
             trainer.save_checkpoint(self.checkpoint)
+            kept = getattr(trainer.strategy.checkpoint_io, "raise_kept", None)
+            if kept is not None:
+                kept()
             self.saved_step, self._due = step, time.monotonic() + self.every_seconds
-            with averaged:
-                self._save_run(model)
+            if self.first:
+                with averaged:
+                    self._save_run(model)
         except WRITING_ERRORS as error:
             self._due = time.monotonic() + min(RETRY_SECONDS, self.every_seconds)
             if last:

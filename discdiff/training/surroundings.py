@@ -1,17 +1,15 @@
-"""What a run needs around it: device, precision, quiet, seeds, Ctrl-C, compilation, loggers."""
+"""What a run needs around it: device, precision, quiet, seeds, compilation, loggers."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -20,9 +18,6 @@ from discdiff.manifest import CONFIG_FILE
 from discdiff.networks import kernels
 from discdiff.networks.base import Network
 from discdiff.unfinished import CHECKPOINT, begun
-
-if TYPE_CHECKING:
-    from discdiff.training.monitor import Monitor
 
 Precision = Literal["auto", "float32", "bf16", "bfloat16", "float64"]
 
@@ -183,30 +178,14 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for message in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*LeafSpec.*"):
+            for message in (
+                ".*does not have many workers.*",
+                ".*smaller than the logging interval.*",
+                ".*LeafSpec.*",
+                "Grad strides do not match bucket view strides.*",  # of a convolution one position high
+            ):
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
         for logger, level in zip(found, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def interruptible(monitor: Monitor) -> Iterator[None]:
-    """Let the first Ctrl-C end the run after the step at hand; the second interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(*_: object) -> None:
-        if monitor.interrupted or monitor.step is None:
-            raise KeyboardInterrupt
-        monitor.interrupted = True
-        monitor.reporter.note("Ctrl-C: stopping after this step (once more to stop at once)")
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -117,6 +117,25 @@ def canonical(smiles: str) -> str:
     return smiles if found is None else str(require("rdkit.Chem").MolToSmiles(found))
 
 
+def scaffold(smiles: str, *, generic: bool = False) -> str | None:
+    """The Bemis-Murcko scaffold (rings and what links them), without stereo; None for a molecule without rings.
+
+    Args:
+        smiles: a SMILES; an invalid one has no scaffold.
+        generic: every atom as carbon and every bond as single.
+    """
+    found = molecule(smiles)
+    if found is None or not found.GetRingInfo().NumRings():
+        return None
+    chem, murcko = require("rdkit.Chem"), require("rdkit.Chem.Scaffolds.MurckoScaffold")
+    chem.RemoveStereochemistry(found)
+    with quiet():
+        core = murcko.GetScaffoldForMol(found)
+        if generic:
+            core = murcko.GetScaffoldForMol(murcko.MakeScaffoldGeneric(core))
+    return str(chem.MolToSmiles(core)) or None
+
+
 def largest_fragment(smiles: str) -> str:
     """The fragment with the most heavy atoms (of equals the first), cut out of the string as it stands.
 

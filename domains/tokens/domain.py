@@ -38,6 +38,7 @@ class Tokens(Domain):
 
     name = "tokens"
     unit = "token"
+    suffix = "txt"
 
     def __init__(self, vocab_size: int | None = None, streams: bool = False) -> None:
         if vocab_size is not None and vocab_size < 1:
@@ -98,7 +99,11 @@ class Tokens(Domain):
         return [MASK_SYMBOL if token == self.vocab_size else str(token) for token in tokens]
 
     def units(self, sequence: str) -> int:
-        return len([word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word])
+        return len(self.parts(sequence))
+
+    def parts(self, sequence: str) -> list[str]:
+        """The numbers, as they are written."""
+        return [word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word]
 
     def save_tokenizer(self, folder: Path) -> None:
         from tokenizers import Tokenizer, models, pre_tokenizers
@@ -120,7 +125,7 @@ class Tokens(Domain):
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        """Records of an npy, Parquet, CSV, TSV or text file.
+        """Records of an npy, Parquet, CSV, TSV or text file, plain or compressed, or of a hub data set.
 
         - npy: integers; one axis is one sequence, of more the first counts sequences and the rest are read in order.
         - Parquet, CSV, TSV with a header: a column of numbers in text, or (Parquet) of lists; `sequence_column`,

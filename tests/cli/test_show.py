@@ -18,9 +18,10 @@ import pytest
 
 import discdiff as dd
 from discdiff.cli import main
-from discdiff.cli.show import DEFAULT_OF_BLOCKS, DEFAULT_SAMPLER, facts
+from discdiff.cli.show import examples
 from discdiff.description import build, describe
 from discdiff.pipeline.results import SamplingDefaults
+from discdiff.release.facts import DEFAULT_OF_BLOCKS, DEFAULT_SAMPLER, facts
 from tests.cli.conftest import SMALL, Discdiff, Workshop, write_fasta
 from tests.signed import change, edit
 
@@ -126,7 +127,7 @@ def test_no_template_is_shown_that_the_run_refuses(
     monkeypatch.chdir(tmp_path)
     options = ["--domain.tokenizer", "characters", "--data.length", "16"]
     assert main(["train", "x.txt", "--domain", "text", "--output", "run", "--quiet", *options, *SMALL]) == 0
-    assert [example.split()[1] for example in facts(Path("run"))["examples"]] == ["sample", "score"]
+    assert [example.split()[1] for example in examples(facts(Path("run")))] == ["sample", "score"]
     assert lines_of(discdiff("show", "run").out)["vocabulary"] == "7 tokens: ␣ а б в г д е"
 
 

@@ -127,7 +127,7 @@ def test_rare_residues_of_the_pdb(shared_dir: Path) -> None:
     path = shared_dir / "data" / "protein" / "pdb_ss3.test.tsv.xz"
     with pytest.raises(UnknownTokenError, match=r"record 6p4i-A, column 69: 'X' is not in the protein alphabet"):
         list(Protein().read(path))
-    with pytest.warns(UserWarning, match=r"of 163 records left out .*first: record 6p4i-A, position 69: 'X'"):
+    with pytest.warns(UserWarning, match=r"of 163 records left out: .*first: record 6p4i-A, column 69: 'X'"):
         assert 100 < len(list(Protein(on_unknown="skip").read(path))) < 163
     with pytest.warns(UserWarning, match="filled at random"):
         assert len(list(Protein(on_unknown="random").read(path))) == 163
