@@ -238,7 +238,11 @@ def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, **options
         for dead in itertools.count():
             begun = folder.exists() and any(folder.iterdir())
             work = functools.partial(train, data, folder, resume=begun, seconds=every, **options)
-            killed = attempt(work, draw, seconds) if dead < 20 else finish(work)
+            killed = None
+            if dead < 20:
+                killed = attempt(work, draw, seconds)
+            else:  # a run that is killed early each time would never end
+                finish(work)
             if killed is None:
                 break
             killed_at[killed] += 1
