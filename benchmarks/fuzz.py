@@ -37,7 +37,9 @@ SHOWN = 20
 
 def targets(kind: str) -> dict[str, Any]:
     """Targets by name."""
-    return {"readers": file_targets, "parsers": parser_targets}[kind]()
+    makers: dict[str, Any] = {"readers": file_targets, "parsers": parser_targets}
+    found: dict[str, Any] = makers[kind]()
+    return found
 
 
 def work(kind: str, name: str, seeds: range, folder: str, memory: int, pipe: Connection) -> None:

@@ -238,7 +238,11 @@ def sweep(data: SequenceDataset, root: Path, *, kills: int, seed: int, **options
         for dead in itertools.count():
             begun = folder.exists() and any(folder.iterdir())
             work = functools.partial(train, data, folder, resume=begun, seconds=every, **options)
-            killed = attempt(work, draw, seconds) if dead < 20 else finish(work)
+            killed = None
+            if dead < 20:
+                killed = attempt(work, draw, seconds)
+            else:  # a run that is killed early each time would never end
+                finish(work)
             if killed is None:
                 break
             killed_at[killed] += 1
@@ -272,10 +276,8 @@ def main() -> None:
     options = {"workers": arguments.workers, "accumulate": arguments.accumulate}
     with tempfile.TemporaryDirectory() as root:
         seen = sweep(dataset(arguments.data), Path(root), kills=arguments.kills, seed=arguments.seed, **options)
-    command = ["python", "-m", "benchmarks.kills", *sys.argv[1:]]
-    print(
-        json.dumps({"command": " ".join(command), "seed": arguments.seed, **options, **seen, **hardware()}), flush=True
-    )
+    about = {"command": " ".join(["python -m benchmarks.kills", *sys.argv[1:]]), "seed": arguments.seed}
+    print(json.dumps(about | options | seen | hardware()), flush=True)
 
 
 if __name__ == "__main__":

@@ -178,8 +178,8 @@ class Undo:
         self._optimizer = optimizer
         known = list(self._copies.values())
         if known:
-            torch._foreach_copy_([copy for _, copy in known], [tensor for tensor, _ in known])
-        self._copies |= {id(t): (t, t.clone()) for t in self._tensors() if id(t) not in self._copies}
+            torch._foreach_copy_([copy for _, copy in known], [_local(tensor) for tensor, _ in known])
+        self._copies |= {id(t): (t, _local(t).clone()) for t in self._tensors() if id(t) not in self._copies}
 
     @torch.no_grad()
     def restore_unless(self, good: Tensor) -> None:
@@ -188,9 +188,16 @@ class Undo:
         State that the step has made is set to zero, as optimisers begin it.
         """
         for tensor in self._tensors():
-            _, before = self._copies.get(id(tensor), (tensor, torch.zeros_like(tensor)))
-            torch.where(good.to(tensor.device), tensor, before, out=tensor)
+            here = _local(tensor)
+            _, before = self._copies.get(id(tensor), (tensor, torch.zeros_like(here)))
+            torch.where(good.to(here.device), here, before, out=here)
 
     def _tensors(self) -> list[Tensor]:
         assert self._optimizer is not None, "remember comes first"
         return self.weights + state_tensors(self._optimizer)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The part of a sharded tensor that is on this device; any other tensor as it is."""
+    to_local = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()

@@ -207,6 +207,8 @@ def test_chromosomes_of_a_stream_are_read_apart(genome: Path) -> None:
     parts = data.parts(dna, seed=0)
     assert parts.valid is not None
     assert parts.test is not None
+    assert isinstance(parts.test, SequenceDataset)
+    assert isinstance(parts.valid, SequenceDataset)
     assert set("".join(parts.test.texts())) == {"T"}
     assert set("".join(parts.valid.texts())) == {"A"}
     assert parts.record["sequences"] == {"train": (66 - 19) * 8 // 16, "valid": 4, "test": 5}

@@ -74,8 +74,10 @@ def domains() -> dict[str, Domain]:
 def reloaded(name: str) -> Domain:
     """The same domain after a way through a folder."""
     with tempfile.TemporaryDirectory() as folder:
-        domains()[name].save(Path(folder))
-        return Domain.load(Path(folder))
+        domains()[name].save_tokenizer(Path(folder))
+        loaded = Domain.from_json(json.loads(json.dumps(domains()[name].to_json())))
+        loaded.load_tokenizer(Path(folder))
+        return loaded
 
 
 NAMES = [

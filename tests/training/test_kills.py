@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+import discdiff as dd
 from benchmarks import kills
 from discdiff.data import SequenceDataset
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError
 from discdiff.manifest import CONFIG_FILE, read_manifest
-from discdiff.run_folder import finish_save, load_run
+from discdiff.run_folder import finish_save, load_run, save_run
 from discdiff.training import FitResult, storage
 from discdiff.training.metrics_log import COLUMNS, MetricsFile
 from discdiff.training.optimizers import Together
@@ -49,7 +50,7 @@ def killed(work: Callable[[], Any], owner: Any, name: str, calls: int = 0) -> No
 def molecules() -> SequenceDataset:
     draw = random.Random(0)
     made = ["".join(draw.choices(["C", "N", "O", "C(C)", "c1ccccc1"], k=draw.randint(2, 8))) for _ in range(300)]
-    return SequenceDataset.from_sequences(kills.dd.domain("smiles"), made)
+    return SequenceDataset.from_sequences(dd.domain("smiles"), made)
 
 
 SOME = [
@@ -122,7 +123,7 @@ def test_killed_while_the_model_is_replaced(
     quick_fit(after, train, max_steps=6, schedule="constant")
     run = load_run(tmp_path)
     run.model.load_state_dict(after.state_dict())
-    killed(lambda: storage.save_run(run, tmp_path), Path, "replace", renames)
+    killed(lambda: save_run(run, tmp_path), Path, "replace", renames)
     left = list(tmp_path.glob(f"{SAVING}*"))
     found = load_run(tmp_path).model
     moved = not (left[0] / "model.safetensors").exists()
