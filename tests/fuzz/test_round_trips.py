@@ -75,9 +75,7 @@ def reloaded(name: str) -> Domain:
     """The same domain after a way through a folder."""
     with tempfile.TemporaryDirectory() as folder:
         domains()[name].save_tokenizer(Path(folder))
-        loaded = Domain.from_json(json.loads(json.dumps(domains()[name].to_json())))
-        loaded.load_tokenizer(Path(folder))
-        return loaded
+        return Domain.from_json(json.loads(json.dumps(domains()[name].to_json())), Path(folder))
 
 
 NAMES = [
