@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from discdiff.cli.options import positive
+from discdiff.manifest import CONFIG_FILE, OLD_FILES
 
 
 def share(text: str) -> float:
@@ -28,7 +29,7 @@ def file(text: str) -> Path:
 
 def run_folder(text: str) -> Path:
     """A folder that a run was saved in."""
-    if not (Path(text) / "model.json").is_file():
+    if not any((Path(text) / name).is_file() for name in (CONFIG_FILE, OLD_FILES[0])):
         raise argparse.ArgumentTypeError(f"{text}: no run folder; `discdiff train` makes one")
     return Path(text)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from discdiff.errors import ConfigError
+from discdiff.errors import CheckpointError, ConfigError
 from discdiff.model import Diffusion
 from discdiff.networks.base import Network
 from discdiff.parameterizations import Parameterization
@@ -27,6 +27,8 @@ from discdiff.schedules import Schedule
 # The only kinds of object that a description may name.
 PARTS: tuple[type, ...] = (Diffusion, Network, Process, Schedule, Parameterization, Sampler, Corrector)
 KEYS = {"class_path", "init_args"}
+# What constructors raise at arguments of the wrong kind or size.
+_OF_CONSTRUCTORS = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError, MemoryError)
 
 
 def describe(obj: object) -> dict[str, Any]:
@@ -68,8 +70,10 @@ def build(description: object, expected: type | tuple[type, ...] = PARTS) -> Any
     built = {name: _built(value) for name, value in arguments.items()}
     try:
         return kind(**built)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except CheckpointError:  # of the weights that the object is built for
+        raise
+    except _OF_CONSTRUCTORS as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
 
 
 def class_path(kind: type) -> str:
@@ -92,12 +96,14 @@ def find_class(path: object, expected: type | tuple[type, ...] = PARTS) -> type:
     module_name, _, name = str(path).rpartition(".")
     if not module_name:
         raise ConfigError(f"class_path: got {path!r}, expected a dotted name such as 'discdiff.Transformer'")
-    package = module_name.split(".")[0]
+    package, *within = module_name.split(".")
     if module_name not in sys.modules and package not in _trusted():
         raise ConfigError(f"class_path {path!r}: package {package!r} is not loaded; import it first if you trust it")
+    if "__main__" in within:  # to import it is to run it
+        raise ConfigError(f"class_path {path!r}: names a program, expected a class of a module")
     try:
         kind = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"class_path {path!r}: {error}") from error
     if not isinstance(kind, type) or not issubclass(kind, bases) or inspect.isabstract(kind):
         raise ConfigError(f"class_path {path!r}: got {kind!r}, expected a concrete {_names(bases)}")
@@ -143,7 +149,7 @@ def _built(value: Any) -> Any:
     if isinstance(value, list):
         return [_built(item) for item in value]
     if isinstance(value, Mapping):
-        return build(value) if set(value) == KEYS else {key: _built(item) for key, item in value.items()}
+        return build(value) if "class_path" in value else {key: _built(item) for key, item in value.items()}
     return value
 
 

@@ -6,21 +6,24 @@ A third party adds a domain from its own package through the entry-point group `
 from __future__ import annotations
 
 import difflib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from discdiff.errors import CheckpointError, ConfigError, DataError, IncompatibleError
+import numpy as np
+from numpy.typing import NDArray
+
+from discdiff.errors import ConfigError, DataError, DiscdiffError, IncompatibleError
 from discdiff.records import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.constraints import Constraint
-    from discdiff.data import SequenceDataset
+    from discdiff.data import Dataset, SequenceDataset
     from discdiff.rules import Rule, Rules
     from discdiff.sequences import Sequences
 
@@ -34,11 +37,16 @@ class Domain(ABC):
         name: the entry point's name.
         unit: what one symbol is called ("base", "residue", "character", ...): bounds are reported per unit.
         streams: whether a file is one long text, cut into blocks of the model's length (text) or a set of sequences.
+        groupings: the kinds of groups that `groups` knows.
+        suffix: of files that `write` writes, where these tell one record from the next: "fasta" (a header each), "smi"
+            or "txt" (a line each); None where they do not.
     """
 
     name: ClassVar[str]
     unit: ClassVar[str] = "token"
     streams: bool = False
+    groupings: ClassVar[tuple[str, ...]] = ()
+    suffix: str | None = None
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
     @property
@@ -54,6 +62,14 @@ class Domain(ABC):
             UnknownTokenError: names the record, the 1-based position and the character outside the alphabet.
         """
 
+    def encode_array(self, sequence: str, *, record: object | None = None) -> NDArray[Any]:
+        """What `encode` gives, as an array of integers `[n]`: a domain may have a quicker way to it.
+
+        Raises:
+            UnknownTokenError: as `encode` does.
+        """
+        return np.array(self.encode(sequence, record=record), dtype=np.int64)
+
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """The string of some tokens; exact inverse of `encode` (up to the recorded normalisation)."""
@@ -65,6 +81,10 @@ class Domain(ABC):
     def units(self, sequence: str) -> int:
         """How many units (bases, residues, characters) a string has; the denominator of bits per unit."""
         return len(sequence)
+
+    def parts(self, sequence: str) -> Sequence[str]:
+        """What a string is counted in while no vocabulary is learned: its characters."""
+        return sequence
 
     def counters(self) -> dict[str, Callable[[str, Sequence[int]], int]]:
         """Units that bounds may be reported in, by name: each counts a string that consists of these tokens."""
@@ -105,22 +125,53 @@ class Domain(ABC):
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
         """Records of a file (plain, gz, bz2 or xz), checked as they come.
 
-        Options that every domain takes where the format allows: `sequence_column`, `label_column`, `name_column`,
-        `where` (mapping of column to the value that a row must have).
+        `faults` (a `discdiff.data.faults.Faults`, or None) takes the records that cannot be used: `faults.add(error)`
+        raises the error or, where such records are to be left out, returns, and the reader goes on with the next.
+        What is wrong with the file as a whole is raised. Other options that every domain takes where the format allows:
+        `sequence_column`, `label_column`, `name_column`, `where` (mapping of column to the value that a row must have).
 
         Raises:
             DataError: names file, record, line or column, and the remedy.
         """
+
+    def likeness(self, path: str | Path, **options: Any) -> float:
+        """How much the beginning of a file looks like this domain's: the share of its first records that can be used.
+
+        Options are those of `read`, as far as the format takes them. A file is taken to be of the domain with the
+        smallest alphabet among those that it looks like.
+        """
+        from discdiff.data.faults import Faults
+
+        faults, kept = Faults(path, "skip"), 0
+        try:
+            for _ in islice(self.read(path, faults=faults, **options), 100):
+                kept += 1
+                if faults.count > 100:
+                    break
+        except DataError:
+            return 0.0
+        return kept / max(kept + faults.count, 1)
 
     @abstractmethod
     def write(self, records: Iterable[Record], stream: TextIO) -> None:
         """Write records in the domain's own format (FASTA, SMILES lines, text)."""
 
     def dataset(self, path: str | Path, *, length: int | None = None, **options: Any) -> SequenceDataset:
-        """An encoded, in-memory data set of a file. `length` is the longest sequence (or a stream's block)."""
+        """An encoded data set of a file; see `SequenceDataset.read`.
+
+        `length` is the longest sequence (or a stream's block). Large files are encoded into the cache, not into memory.
+        """
         from discdiff.data import SequenceDataset
 
         return SequenceDataset.read(self, path, length=length, **options)
+
+    def windows(self, path: str | Path, *, length: int, **options: Any) -> Dataset:
+        """Windows of `length` tokens of a file's long sequences (genomes), cut out when they are asked for.
+
+        Raises:
+            ConfigError: the domain has none, or an option that it does not take.
+        """
+        raise ConfigError(f"windows: the domain {self.name!r} has none; they are for genomes (dna). Leave them out")
 
     # ---- what users know and want to know ---------------------------------------------------------------------------
     @abstractmethod
@@ -153,6 +204,27 @@ class Domain(ABC):
     def canonical(self, sequence: str) -> str:
         """The form in which two strings that mean the same sequence are equal (`sequence` must be valid)."""
         return sequence
+
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """Which sequences belong together, for splits (`discdiff.data.splits`): those with one name do.
+
+        Args:
+            how: the kind of group, such as "scaffold" (molecules) or "identity" (similar proteins, DNA).
+            sequences: valid ones.
+            **options: of that kind.
+
+        Returns:
+            The name of each sequence's group; None where it has none.
+
+        Raises:
+            IncompatibleError: the domain has no such groups.
+        """
+        raise IncompatibleError(
+            f"groups of {self.name} sequences",
+            got=f"{how!r}",
+            expected=" or ".join(map(repr, self.groupings)) or "another split; the domain has no groups",
+            remedy="The split Hash is for every domain.",
+        )
 
     def metrics(
         self,
@@ -202,21 +274,32 @@ class Domain(ABC):
         """Read the learned vocabulary back from `tokenizer.json`; fixed alphabets have nothing to read."""
         return
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `domain.json`."""
-        self.save_tokenizer(folder)
-        (folder / "domain.json").write_text(json.dumps({"name": self.name, "options": self.options()}, indent=2) + "\n")
+    @classmethod
+    def rebuilt(cls, options: Mapping[str, Any]) -> Domain:
+        """The domain of saved `options()`. They may come from a stranger: none may name a file or an address."""
+        return cls(**options)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values that `from_json` reads, with the `tokenizer.json` beside them."""
+        return {"name": self.name, "options": self.options()}
 
     @staticmethod
-    def load(folder: Path) -> Domain:
-        """Rebuild a domain from a run folder."""
-        path = folder / "domain.json"
+    def from_json(saved: Mapping[str, Any], folder: Path) -> Domain:
+        """Rebuild a domain from what `to_json` gave and the `tokenizer.json` of a run folder.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be read, or is another domain's.
+            ConfigError: no such domain, or options that it does not take.
+        """
+        name, options = saved["name"], saved["options"]
+        kind = _kind(name)
         try:
-            saved = json.loads(path.read_text())
-            loaded = domain(saved["name"], **saved["options"])
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{path}: cannot be read as a saved domain ({error})") from error
-        loaded.load_tokenizer(folder)
+            loaded = kind.rebuilt(options)
+            loaded.load_tokenizer(folder)
+        except DiscdiffError:
+            raise
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError) as error:
+            raise ConfigError(f"domain {name!r}: {error}") from error
         return loaded
 
     def __repr__(self) -> str:
@@ -234,19 +317,24 @@ def domain(name: str, **options: Any) -> Domain:
     Raises:
         ConfigError: no such domain, or an option that it does not take.
     """
+    kind = _kind(name)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ConfigError(f"domain {name!r}: {error}") from error
+
+
+def _kind(name: str) -> type[Domain]:
+    """The class that an installed package offers under a name; nothing of it is called here."""
     found = {entry.name: entry for entry in entry_points(group="discdiff.domains")}
     if name not in found:
         near = difflib.get_close_matches(name, found, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"no domain {name!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}")
     kind = found[name].load()
-    try:
-        built = kind(**options)
-    except TypeError as error:
-        raise ConfigError(f"domain {name!r}: {error}") from error
-    if not isinstance(built, Domain):
-        raise ConfigError(f"entry point {name!r} of discdiff.domains gives {kind!r}, which is no Domain")
-    return built
+    if not isinstance(kind, type) or not issubclass(kind, Domain):
+        raise ConfigError(f"entry point {name!r} of discdiff.domains gives {kind!r}, which is no class of domains")
+    return kind
 
 
 __all__ = ["MASK_SYMBOL", "DataError", "Domain", "Record", "domain", "domain_names"]

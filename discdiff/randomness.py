@@ -152,7 +152,8 @@ def categorical(weights: Tensor, u: Tensor) -> Tensor:
         u: `[...]` uniform numbers in [0, 1).
 
     Returns:
-        int64 `[...]`; an entry of weight 0 is never returned. K where a weight is NaN or infinite, or all are 0.
+        int64 `[...]`; an entry of weight 0 is never returned. K, no entry, where a weight is NaN or infinite, all are
+        0, or float32 weights sum to more than 3.4e38.
     """
     size = weights.shape[-1]
     if size <= 2 * _CHUNK or weights.dtype == torch.float64:

@@ -1,19 +1,21 @@
 """Run folders: a trained model with all that it needs, as files that can be read anywhere and are checked when read.
 
-    domain.json, tokenizer.json   the domain and its vocabulary
-    model.safetensors             weights
-    model.json                    format version, the model's description, lengths, labels, sha256 of the files above
-    profile.json                  what revealing several positions at once loses, and which weights it was measured on
+    model.safetensors   weights
+    tokenizer.json      the domain's vocabulary
+    config.json         format version, the descriptions of domain and model, lengths, labels, sha256 of the files above
+    profile.json        what revealing several positions at once loses, and which weights it was measured on
 
-Nothing in a run folder is ever unpickled. Files are replaced whole; `model.json` comes last, so that what it vouches
-for is there.
+Training, `Pipeline.save` and `discdiff export` write this one format. Nothing in it is ever unpickled. Files are
+replaced whole; `config.json` comes last, so that what it vouches for is there. `config.json` and `profile.json` carry
+digests of themselves, so that a changed byte shows in any of the four.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +26,21 @@ from discdiff.data.lengths import LengthModel
 from discdiff.description import build, describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, DiscdiffError
-from discdiff.manifest import FORMAT_VERSION, MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest, sha256
+from discdiff.manifest import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    OLD_FILES,
+    WEIGHTS_FILE,
+    check_file,
+    check_files,
+    read_manifest,
+    sha256,
+)
 from discdiff.model import Diffusion
 from discdiff.samplers.profile import Profile
+from discdiff.sealed import DIGEST, check_seal, read_json, sealed
+from discdiff.unfinished import SAVING, cut_short
+from discdiff.weights import load_weights, save_weights
 
 PROFILE_FILE = "profile.json"
 
@@ -43,6 +57,8 @@ class Run:
         label_names: the classes in the order of their numbers, or None.
         sampling: defaults of `Pipeline.sample`: sampler, steps, temperature, top_k, top_p.
         profile: what revealing several positions at once loses, or None where these weights have none.
+        training: what is known of the training (see `discdiff.release`), or None.
+        source: the model of the Hugging Face Hub that this was loaded from, with its revision, or None.
     """
 
     model: Diffusion
@@ -52,40 +68,71 @@ class Run:
     label_names: list[str] | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
+    training: dict[str, Any] | None = None
+    source: str | None = None
 
 
-def save_run(run: Run, folder: str | Path) -> None:
-    """Write a run folder, or bring one up to date; other files in it stay."""
-    from safetensors.torch import save_file
+def save_run(run: Run, folder: str | Path, *, beside: Mapping[str, str] | None = None) -> None:
+    """Write a run folder, or bring one up to date; other files in it stay.
 
+    Args:
+        run: what it holds.
+        folder: where.
+        beside: texts of further files, by name, that `config.json` vouches for.
+
+    Raises:
+        CheckpointError: a weight is NaN; what stood in the folder stays.
+        ConfigError: the model cannot be described.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name)
-        run.domain.save(fresh)
-        weights = {name: value.detach().cpu().contiguous() for name, value in run.model.state_dict().items()}
-        save_file(weights, fresh / WEIGHTS_FILE, metadata={"format": "pt"})
+        run.domain.save_tokenizer(fresh)
+        save_weights(run.model.state_dict(), fresh / WEIGHTS_FILE)
+        for file, text in (beside or {}).items():
+            (fresh / file).write_text(text, encoding="utf-8", newline="")
         files = sorted(path.name for path in fresh.iterdir())
         saved = {
             "format_version": FORMAT_VERSION,
             "discdiff": __version__,
+            "domain": run.domain.to_json(),
             "model": describe(run.model),
             "lengths": run.lengths.to_json(),
             "max_length": run.max_length,
             "label_names": run.label_names,
             "parameters": sum(p.numel() for p in run.model.parameters()),
             "sampling": run.sampling,
+            "training": run.training,
+            "source": run.source,
             "sha256": {file: sha256(fresh / file) for file in files},
         }
-        (fresh / MODEL_FILE).write_text(json.dumps(saved, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        mode = (fresh / MODEL_FILE).stat().st_mode
-        for file in [*files, MODEL_FILE]:
+        (fresh / CONFIG_FILE).write_text(sealed(saved), encoding="utf-8", newline="")
+        mode = (fresh / CONFIG_FILE).stat().st_mode
+        # Weights and config.json change from save to save and come last, so that `cut_short` can tell how far a save
+        # came that was killed.
+        files = [*(file for file in files if file != WEIGHTS_FILE), WEIGHTS_FILE, CONFIG_FILE]
+        for file in files:
             (fresh / file).chmod(mode)  # safetensors writes for the owner alone
             _sync(fresh / file)
+        for file in files:
             (fresh / file).replace(folder / file)
+    for old in OLD_FILES:
+        (folder / old).unlink(missing_ok=True)
     _sync(folder)
     if run.profile is not None:
         save_profile(run.profile, folder)
+
+
+def finish_save(folder: Path) -> None:
+    """Put in its place what a save that was killed left undone, and remove what it left over.
+
+    Only for the one process that writes in the folder.
+    """
+    if (manifest := cut_short(folder, CONFIG_FILE)) is not None:
+        manifest.replace(folder / CONFIG_FILE)
+    for left in folder.glob(f"{SAVING}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def save_profile(profile: Profile, folder: str | Path) -> None:
@@ -96,10 +143,10 @@ def save_profile(profile: Profile, folder: str | Path) -> None:
     """
     folder = Path(folder)
     weights = read_manifest(folder)["sha256"][WEIGHTS_FILE]
-    text = json.dumps(replace(profile, weights=weights).to_json(), allow_nan=False) + "\n"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    text = sealed(replace(profile, weights=weights).to_json(), indent=None)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name) / PROFILE_FILE
-        fresh.write_text(text, encoding="utf-8")
+        fresh.write_text(text, encoding="utf-8", newline="")
         _sync(fresh)
         fresh.replace(folder / PROFILE_FILE)
     _sync(folder)
@@ -112,13 +159,20 @@ def load_profile(folder: str | Path) -> Profile | None:
         CheckpointError: no run, or a damaged profile.
     """
     path = Path(folder) / PROFILE_FILE
-    if not path.is_file():
+    manifest = read_manifest(Path(folder))
+    if not path.exists() and not path.is_symlink():
         return None
+    check_file(path)
+    remedy = "Measure it anew with `discdiff profile`"
+    saved = read_json(path, remedy=remedy)
     try:
-        profile = Profile.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); measure it anew with `discdiff profile`") from error
-    return profile if profile.weights == read_manifest(Path(folder))["sha256"][WEIGHTS_FILE] else None
+        profile = Profile.from_json(saved)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: damaged ({error}). {remedy}.") from error
+    fits = profile.weights == manifest["sha256"][WEIGHTS_FILE]
+    if DIGEST in saved or (fits and manifest["format_version"] > 1):  # those of version 1 had no digest
+        check_seal(path, remedy=remedy)
+    return profile if fits else None
 
 
 def load_run(folder: str | Path) -> Run:
@@ -130,40 +184,47 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     saved = read_manifest(folder)
     check_files(folder, saved)
+    config = folder / (CONFIG_FILE if saved["format_version"] > 1 else OLD_FILES[0])
     try:
-        model = build(saved["model"], Diffusion)
+        domain = Domain.from_json(saved["domain"], folder)
         lengths = LengthModel.from_json(saved["lengths"])
+        _check_sizes(saved, domain, lengths)
+        model = load_weights(lambda: build(saved["model"], Diffusion), folder / WEIGHTS_FILE)
+        _check_vocabulary(model.process.vocab_size, domain, lengths)
     except DiscdiffError as error:
-        raise CheckpointError(f"{folder / MODEL_FILE}: {error}") from error
-    _load_weights(model, folder / WEIGHTS_FILE)
-    domain = Domain.load(folder)
-    content = model.process.vocab_size - (lengths.end is not None)
-    if domain.vocab_size != content:
-        raise CheckpointError(
-            f"{folder}: the domain has {domain.vocab_size} tokens, the model {content}; the files are of different runs"
-        )
+        if str(error).startswith(str(folder)):  # names its file
+            raise
+        raise CheckpointError(f"{config}: {error}{_other_version(saved)}") from error
     named = saved["max_length"], saved["label_names"], saved["sampling"]
-    return Run(model.eval(), domain, lengths, *named, load_profile(folder))
+    profile = load_profile(folder)
+    return Run(model.eval(), domain, lengths, *named, profile, saved["training"], saved["source"])
 
 
-def _load_weights(model: Diffusion, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _check_sizes(saved: dict[str, Any], domain: Domain, lengths: LengthModel) -> None:
+    """Refuse a model of another vocabulary than the domain's, before a process is built as large as it says."""
+    if lengths.end not in (None, domain.vocab_size):
+        raise CheckpointError(
+            f"lengths.end: got {lengths.end}, expected {domain.vocab_size}, the first past the domain"
+        )
+    process = saved["model"]["init_args"].get("process")
+    arguments = process.get("init_args") if isinstance(process, Mapping) else None
+    stated = arguments.get("vocab_size") if isinstance(arguments, Mapping) else None
+    _check_vocabulary(stated, domain, lengths)
 
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    expected = model.state_dict()
-    odd = sorted(set(weights) ^ set(expected))
-    if odd:
-        raise CheckpointError(f"{path}: weights missing or unknown: {', '.join(odd[:4])} ({len(odd)} in all)")
-    for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {list(value.shape)}, the model's is {list(expected[name].shape)}"
-            )
-    model.load_state_dict(weights, assign=False)
+
+def _check_vocabulary(size: Any, domain: Domain, lengths: LengthModel) -> None:
+    ended = lengths.end is not None
+    if size is not None and size != domain.vocab_size + ended:
+        raise CheckpointError(
+            f"the domain has {domain.vocab_size} tokens{' and an end token' if ended else ''}, the model {size}; the "
+            "files are of different runs"
+        )
+
+
+def _other_version(saved: dict[str, Any]) -> str:
+    """A hint for what an older discdiff cannot know."""
+    same = saved["discdiff"] == __version__
+    return "" if same else f" (discdiff {saved['discdiff']} wrote it, this is {__version__})"
 
 
 def _sync(path: Path) -> None:
@@ -176,4 +237,4 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-__all__ = ["PROFILE_FILE", "Run", "load_profile", "load_run", "save_profile", "save_run"]
+__all__ = ["PROFILE_FILE", "Run", "finish_save", "load_profile", "load_run", "save_profile", "save_run"]

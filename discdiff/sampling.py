@@ -145,7 +145,7 @@ def sample(
     zero = torch.zeros(batch, device=device)
     memory = None
     if sampler.revisits and not model.time_conditioned:  # which is shown another noise at every step
-        memory = Memory(torch.arange(batch, device=device) // particles, size=2 * batch)
+        memory = Memory(torch.arange(batch, device=device) // particles, size=2 * particles)
     evaluation = Evaluation(dtype, memory, {} if compiled else None)
     state = State(tokens, frozen & ~padding, padding, labels, zero.long(), zero, generator, evaluation=evaluation)
     state, plan = sampler.plan(model, state, steps)

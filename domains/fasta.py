@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from discdiff.data.files import TextError, open_text
+from discdiff.data.files import Faults, TextError, open_text
 from discdiff.domain import Record
 from discdiff.errors import DataError
+from domains.names import NameCounts
 
 Lines = Iterator[tuple[int, str]]
 _ATTRIBUTE = re.compile(r"(\S+?)=(\S+)")
@@ -45,7 +45,13 @@ class Entry:
         return dict(_ATTRIBUTE.findall(self.title))
 
 
-def read_entries(path: str | Path, *, format: str | None = None, encoding: str = "utf-8") -> Iterator[Entry]:  # noqa: A002
+def read_entries(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    encoding: str = "utf-8",
+    faults: Faults | None = None,
+) -> Iterator[Entry]:
     """Records of a sequence file.
 
     Args:
@@ -53,13 +59,13 @@ def read_entries(path: str | Path, *, format: str | None = None, encoding: str =
         format: `fasta`, `fastq`, `genbank`, `stockholm`, or `lines` (one sequence a line); None goes by the
             first line (and never takes `lines`).
         encoding: of the file.
+        faults: takes the records that cannot be used, and is told of records without a name and of names that occur
+            more than once. Without it the first fault is raised.
 
     Raises:
         DataError: with file and line: no header, a record without a sequence, a damaged FASTQ record; no record.
-
-    Warns:
-        At the end, of records without a name and of names that occur more than once, with their numbers.
     """
+    faults = faults or Faults(path)
     with open_text(path, encoding) as stream:
         lines: Lines = enumerate(stream, start=1)
         first = next(((number, line) for number, line in lines if line.strip()), None)
@@ -70,15 +76,15 @@ def read_entries(path: str | Path, *, format: str | None = None, encoding: str =
         if found in ("genbank", "stockholm"):
             from domains.flatfiles import read_flat
 
-            entries = read_flat(path, found, encoding)
+            entries = read_flat(path, found, encoding, faults)
         elif found == "lines":
             entries = (
                 Entry("".join(line.split()), "", number, place)
                 for place, (number, line) in enumerate(((n, x) for n, x in lines if x.strip()), start=1)
             )
         else:
-            entries = _fastq(path, lines) if found == "fastq" else _fasta(path, lines)
-        yield from _counted(path, entries, names=found != "lines")
+            entries = (_fastq if found == "fastq" else _fasta)(path, lines, faults)
+        yield from entries if found == "lines" else _named(entries, faults)
 
 
 def sniff(line: str) -> str:
@@ -90,45 +96,46 @@ def sniff(line: str) -> str:
     return "stockholm" if line.startswith("# STOCKHOLM") else "fasta"
 
 
-def _counted(path: str | Path, entries: Iterable[Entry], *, names: bool) -> Iterator[Entry]:
-    seen: set[str] = set()
-    count, nameless, repeated, first = 0, 0, 0, ""
+def _named(entries: Iterable[Entry], faults: Faults) -> Iterator[Entry]:
+    """The entries; at the end, names that are missing or repeated are remarked on."""
+    seen = NameCounts()
+    count = nameless = 0
     for entry in entries:
         count += 1
-        if not (name := entry.name):
-            nameless += 1
-        elif name in seen:
-            repeated, first = repeated + 1, first or name
-        else:
+        if name := entry.name:
             seen.add(name)
+        else:
+            nameless += 1
         yield entry
-    if nameless and names:
-        warnings.warn(f"{path}: {nameless} of {count} records have no name; they go by number", stacklevel=3)
+    if nameless:
+        faults.remark(f"{nameless:,} of {count:,} records have no name; they go by number")
+    repeated, first = seen.repeated()
     if repeated:
-        warnings.warn(
-            f"{path}: {repeated} of {count} records repeat the name of an earlier one (first: {first!r})", stacklevel=3
-        )
+        which = f" (first: {first!r})" if first else ""
+        faults.remark(f"{repeated:,} of {count:,} records repeat the name of an earlier one{which}")
 
 
-def _fasta(path: str | Path, lines: Lines) -> Iterator[Entry]:
+def _fasta(path: str | Path, lines: Lines, faults: Faults) -> Iterator[Entry]:
     place, start, title = 0, 0, ""
     parts: list[str] = []
 
-    def entry() -> Entry:
+    def entry() -> Iterator[Entry]:
         sequence = "".join(parts)
-        if not sequence:
+        if sequence:
+            yield Entry(sequence, title, start, place)
+        elif place:
             name = title.split(maxsplit=1)[0] if title else place
-            raise DataError(
-                "a record without a sequence", path=path, record=name, line=start,
-                remedy="fill it in or delete the header",
+            faults.add(
+                DataError(
+                    "a record without a sequence", path=path, record=name, line=start,
+                    remedy="fill it in or delete the header",
+                )
             )  # fmt: skip
-        return Entry(sequence, title, start, place)
 
     try:
         for number, line in lines:
             if line.startswith(">"):
-                if place:
-                    yield entry()
+                yield from entry()
                 place, start, title, parts = place + 1, number, line[1:].strip(), []
             elif (text := line.strip()) and not place:
                 raise _no_header(path, number, text)
@@ -142,7 +149,7 @@ def _fasta(path: str | Path, lines: Lines) -> Iterator[Entry]:
             fault.message, path=path, record=title.split(maxsplit=1)[0] if title else place, line=fault.line,
             column=done + (fault.column or 1), remedy=fault.remedy,
         ) from fault  # fmt: skip
-    yield entry()
+    yield from entry()
 
 
 def _no_header(path: str | Path, number: int, text: str) -> DataError:
@@ -156,7 +163,7 @@ def _no_header(path: str | Path, number: int, text: str) -> DataError:
     return DataError(f"expected '>' at the start of a record, got {start!r}", path=path, line=number, remedy=remedy)
 
 
-def _fastq(path: str | Path, lines: Lines) -> Iterator[Entry]:
+def _fastq(path: str | Path, lines: Lines, faults: Faults) -> Iterator[Entry]:
     def following(what: str, name: object, line: int) -> tuple[int, str]:
         number, text = next(lines, (0, ""))
         if not number:
@@ -167,9 +174,8 @@ def _fastq(path: str | Path, lines: Lines) -> Iterator[Entry]:
         return number, text.strip()
 
     place = 0
-    for start, header in lines:
-        if not header.strip():
-            continue
+    while (head := next(((n, line) for n, line in lines if line.strip()), None)) is not None:
+        start, header = head
         place += 1
         if not header.startswith("@"):
             raise DataError(
@@ -178,9 +184,7 @@ def _fastq(path: str | Path, lines: Lines) -> Iterator[Entry]:
             )  # fmt: skip
         title = header[1:].strip()
         name = title.split(maxsplit=1)[0] if title else place
-        number, sequence = following("sequence", name, start)
-        if not sequence:
-            raise DataError("a record without a sequence", path=path, record=name, line=number)
+        at, sequence = following("sequence", name, start)
         number, plus = following("line '+'", name, start)
         if not plus.startswith("+"):
             raise DataError(
@@ -189,11 +193,19 @@ def _fastq(path: str | Path, lines: Lines) -> Iterator[Entry]:
             )  # fmt: skip
         number, quality = following("quality", name, start)
         if len(quality) != len(sequence):
-            raise DataError(
+            error = DataError(
                 f"{len(quality)} quality characters for {len(sequence)} bases", path=path, record=name, line=number,
                 remedy="the record is damaged or truncated; copy or download the file again",
             )  # fmt: skip
-        yield Entry(sequence, title, start, place)
+            beyond = next(((n, line) for n, line in lines if line.strip()), None)
+            if beyond is None or not beyond[1].startswith("@"):
+                raise error  # truncated, or the lines are out of step
+            lines = chain([beyond], lines)
+            faults.add(error)
+        elif not sequence:
+            faults.add(DataError("a record without a sequence", path=path, record=name, line=at))
+        else:
+            yield Entry(sequence, title, start, place)
 
 
 def write_fasta(records: Iterable[Record], stream: TextIO, *, width: int = 60) -> None:

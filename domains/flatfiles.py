@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from discdiff.data.files import open_text
+from discdiff.data.files import Faults, open_text
 from discdiff.errors import DataError, require
 from domains.fasta import Entry
 
@@ -31,7 +31,7 @@ class _Watched(io.TextIOBase):
         )  # Biopython reads 0 characters, to see that they are text
 
 
-def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]:  # noqa: A002
+def read_flat(path: str | Path, format: str, encoding: str, faults: Faults) -> Iterator[Entry]:  # noqa: A002
     """Records of a GenBank or Stockholm file; lines are not known, places are.
 
     Raises:
@@ -48,9 +48,9 @@ def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]: 
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Biopython's remarks on annotations that are not read here
                     record = next(records, None)
-            except (ValueError, AssertionError, IndexError) as error:
-                if isinstance(error, DataError):
-                    raise
+            except (DataError, MemoryError):
+                raise
+            except Exception as error:  # Biopython's parsers let any of Python's own pass
                 raise DataError(
                     f"cannot be read as {format}: {' '.join(str(error).split())}", path=path, record=place + 1,
                     remedy="check it around there",
@@ -61,10 +61,13 @@ def read_flat(path: str | Path, format: str, encoding: str) -> Iterator[Entry]: 
             try:
                 sequence = str(record.seq)
             except undefined as error:
-                raise DataError(
+                fault = DataError(
                     "a record without its sequence", path=path, record=record.id,
                     remedy="download it with the sequence ('GenBank (full)')",
-                ) from error  # fmt: skip
+                )  # fmt: skip
+                fault.__cause__ = error
+                faults.add(fault)
+                continue
             yield Entry(sequence, f"{record.id} {record.description}", 0, place)
     if not stream.last.startswith("//"):
         raise DataError("truncated: the last entry has no line '//'", path=path, remedy="copy or download it again")

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import string
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from discdiff.constraints import Constraint
-from discdiff.data.files import accepted_values, plain_suffix, read_table
+from discdiff.data.files import Faults, accepted_values, is_table, read_table
 from discdiff.domain import Domain, Record
 from discdiff.errors import ConfigError, DataError, UnknownTokenError
-from domains.alphabet import Alphabet, shown
-from domains.fasta import read_entries, write_fasta
+from domains.alphabet import UNKNOWN, Alphabet, shown
+from domains.fasta import Entry, read_entries, write_fasta
 from domains.templates import LetterTemplates
 
 OnUnknown = Literal["error", "skip", "split", "random"]
 Gaps = Literal["error", "drop", "keep"]
 FORMATS = ("fasta", "fastq", "genbank", "stockholm", "lines", "table")
-_TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 # ASCII only: str.upper() turns 'ß' into two residues
 _UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _BLANK = {ord(c): None for c in string.whitespace}
@@ -55,6 +55,8 @@ class Letters(Domain):
     title: ClassVar[str]
     blanks: ClassVar[str] = string.whitespace
     prosite: ClassVar[bool] = False
+    groupings = ("identity",)
+    suffix = "fasta"
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Letters(Domain):
             if new is not None:
                 replaced[old] = new if isinstance(new, int) else ord(new)
         self._replaced = bytes(replaced)
+        self._tokens = self.alphabet.table(self._replaced)
         self._deleted = bytes(old for old, new in self._translation.items() if new is None)
 
     def options(self) -> dict[str, Any]:
@@ -116,6 +119,14 @@ class Letters(Domain):
         result: list[int] = tokens.tolist()
         return result
 
+    def encode_array(self, sequence: str, *, record: object | None = None) -> NDArray[Any]:
+        if sequence.isascii():
+            tokens = sequence.encode().translate(self._tokens, self._deleted)
+            if UNKNOWN not in tokens:
+                return np.frombuffer(tokens, dtype=np.uint8)
+        # anything unusual: ambiguity codes, a stop codon, a fault
+        return np.array(self.encode(sequence, record=record), dtype=np.uint8)
+
     def decode(self, tokens: Sequence[int]) -> str:
         return self.alphabet.decode(tokens)
 
@@ -131,7 +142,7 @@ class Letters(Domain):
     # ---- characters outside the alphabet ----------------------------------------------------------------------------
     def _drawn(self, text: str) -> str:
         """The text with each ambiguity code replaced by one of its letters."""
-        random = np.random.default_rng(zlib.crc32(text.encode()))
+        random = np.random.default_rng(zlib.crc32(text.encode("utf-8", "surrogatepass")))
         return "".join(
             c if c in self.alphabet or c not in self.codes else self.codes[c][random.integers(len(self.codes[c]))]
             for c in text
@@ -155,13 +166,14 @@ class Letters(Domain):
         return "correct the file, or leave such records out with on_unknown='skip'"
 
     # ---- files ------------------------------------------------------------------------------------------------------
-    def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        """Records of a FASTA, FASTQ, GenBank, Stockholm, CSV, TSV or Parquet file, normalised.
+    def read(self, path: str | Path, *, faults: Faults | None = None, **options: Any) -> Iterator[Record]:
+        """Records of a FASTA, FASTQ, GenBank, Stockholm, CSV, TSV or Parquet file or a hub data set, normalised.
 
         The columns of FASTA are the `key=value` words of its headers, for `label_column` and `where`.
 
         Args:
-            path: the file, plain or compressed.
+            path: the file, plain or compressed, or a data set's name.
+            faults: takes the records that cannot be used.
             **options: `format` (of `FORMATS`; told by name and first line if absent), `encoding`, `sequence_column`,
                 `label_column`, `name_column`, `where`, `separator`.
 
@@ -170,46 +182,69 @@ class Letters(Domain):
             UnknownTokenError: a character outside the alphabet, where `on_unknown` is `error`.
             ConfigError: an unknown format.
         """
-        kind = options.pop("format", None) or ("table" if plain_suffix(path) in _TABLES else None)
+        kind = options.pop("format", None) or ("table" if is_table(path) else None)
         if kind not in (None, *FORMATS):
             raise ConfigError(f"format: got {kind!r}, expected one of {', '.join(FORMATS)}")
+        taken = faults or Faults(path)
         if kind == "table":
-            return self._checked(path, ((record, None) for record in read_table(path, **options)))
-        return self._checked(path, _records(path, kind, **options))
+            records = ((record, None) for record in read_table(path, faults=taken, **options))
+            return self._checked(path, records, taken, warn=faults is None)
+        return self._checked(path, _records(path, kind, faults=taken, **options), taken, warn=faults is None)
+
+    def likeness(self, path: str | Path, **options: Any) -> float:
+        """The share of letters of the alphabet, gaps and the code for any, in the first records."""
+        known = self.alphabet.letters + _GAPS + "*"
+        known += "".join(code for code, meant in self.codes.items() if len(meant) == len(self.letters))
+        total = fitting = 0
+        try:
+            form = {name: options[name] for name in ("format", "encoding") if name in options}
+            rows: Iterable[Record | Entry] = (
+                read_table(path, **options) if is_table(path) else read_entries(path, **form)
+            )
+            for row in islice(rows, 100):
+                text = self.normalized(row.sequence[:10_000])
+                total += len(text)
+                fitting += sum(map(text.count, known))
+        except DataError:  # of the first records it may be the first fault
+            pass
+        return fitting / total if total else 0.0
 
     def write(self, records: Iterable[Record], stream: TextIO) -> None:
         write_fasta(records, stream)
 
-    def _checked(self, path: str | Path, records: Iterable[tuple[Record, int | None]]) -> Iterator[Record]:
-        total = changed = kept = 0
-        first: UnknownTokenError | None = None
+    def _checked(
+        self, path: str | Path, records: Iterable[tuple[Record, int | None]], faults: Faults, *, warn: bool
+    ) -> Iterator[Record]:
+        kept = 0
         for record, line in records:
-            total += 1
             text = self.normalized(record.sequence)
             if not text:
-                raise DataError("the sequence is empty", path=path, record=record.title, line=line)
+                faults.add(DataError("the sequence is empty", path=path, record=record.title, line=line))
+                continue
+            plain = Record(text, record.name, record.label, record.place)
             index = self.alphabet.first_unknown(text)
-            pieces = [Record(text, record.name, record.label, record.place)]
-            if index is not None:
+            if index is None:
+                pieces = [plain]
+            else:
                 fault = self._unknown(record.sequence, text, index, path=path, record=record.title)
-                first, changed = first or fault, changed + 1
-                pieces = self._resolved(pieces[0], record.sequence, fault)
+                pieces = self._resolved(plain, record.sequence, fault, faults)
             kept += len(pieces)
             yield from pieces
-        if changed:
-            done = {"skip": "left out", "split": "cut", "random": "filled at random"}[self.on_unknown]
-            said = f"{path}: {changed} of {total} records {done} for characters outside {self.alphabet.letters}"
-            assert first is not None
-            said += f" (first: record {first.record}, position {first.column}: {first.message.split(' is ')[0]})"
-            if not kept:
-                raise DataError(f"no record is left: {said}", remedy="is this the right domain?")
-            warnings.warn(said, stacklevel=2)
+        if warn:
+            faults.warn(kept)
 
-    def _resolved(self, record: Record, original: str, fault: UnknownTokenError) -> list[Record]:
+    def _resolved(self, record: Record, original: str, fault: UnknownTokenError, faults: Faults) -> list[Record]:
+        reason = fault.message
+        outside = f"characters outside {self.alphabet.letters}"
         if self.on_unknown == "skip":
+            faults.add(fault, reason=reason, on_error="skip")
             return []
         if self.on_unknown == "split":
             known = self.alphabet.lookup(record.sequence) < len(self.alphabet)
+            if not known.any():
+                faults.add(fault, reason=reason, on_error="skip")
+                return []
+            faults.change(fault, f"cut for {outside}")
             edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
             return [
                 Record(record.sequence[a:b], f"{record.title}:{a + 1}-{b}", record.label, record.place)
@@ -217,7 +252,10 @@ class Letters(Domain):
             ]
         text = self._drawn(record.sequence) if self.on_unknown == "random" else record.sequence
         if (index := self.alphabet.first_unknown(text)) is not None:
-            raise self._unknown(original, text, index, path=fault.path, record=fault.record)
+            left = self._unknown(original, text, index, path=fault.path, record=fault.record)
+            faults.add(left, reason=left.message)
+            return []
+        faults.change(fault, f"filled at random for {outside}")
         return [Record(text, record.name, record.label, record.place)]
 
     # ---- what users know and want to know ---------------------------------------------------------------------------
@@ -256,11 +294,21 @@ class Letters(Domain):
     def canonical(self, sequence: str) -> str:
         return self.normalized(sequence)
 
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """`"identity"`: clusters of sequences at least as alike as `threshold`; see `domains.clusters`."""
+        if how not in self.groupings:
+            return super().groups(how, sequences, **options)
+        from domains.clusters import identity_clusters
+
+        texts = [self.normalized(sequence).replace("-", "") for sequence in sequences]
+        return identity_clusters(texts, letters=self.unit, **options)
+
 
 def _records(
     path: str | Path,
     kind: str | None,
     *,
+    faults: Faults,
     encoding: str = "utf-8",
     label_column: str | None = None,
     name_column: str | None = None,
@@ -272,20 +320,21 @@ def _records(
         raise DataError(f"{option} is for tables (CSV, TSV, Parquet)", path=path, remedy="leave it out")
     accepted = {key: accepted_values(value) for key, value in (where or {}).items()}
     kept = False
-    for entry in read_entries(path, format=kind, encoding=encoding):
+    for entry in read_entries(path, format=kind, encoding=encoding, faults=faults):
         wanted = [key for key in (label_column, name_column, *accepted) if key]
         found = entry.attributes if wanted else {}
-        for key in wanted:
-            if key not in found:
-                there = ", ".join(found) or "none"
-                raise DataError(
-                    f"no {key}=... in the header", path=path, record=entry.name or entry.place, line=entry.line or None,
-                    remedy=f"found: {there}",
-                )  # fmt: skip
+        if lacking := [key for key in wanted if key not in found]:
+            faults.add(
+                DataError(
+                    f"no {lacking[0]}=... in the header", path=path, record=entry.name or entry.place,
+                    line=entry.line or None, remedy=f"found: {', '.join(found) or 'none'}",
+                )
+            )  # fmt: skip
+            continue
         if all(found[key] in values for key, values in accepted.items()):
             kept = True
             name = found[name_column] if name_column else entry.name
             label = found[label_column] if label_column else None
             yield Record(entry.sequence, name, label, entry.place), entry.line or None
-    if not kept:
+    if not kept and not faults.count:
         raise DataError(f"no record satisfies where={dict(where or {})}", path=path, remedy="check the values")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Imports point from later layers to earlier ones. Rooms of one layer may use one another, never in a circle.
 LAYERS: list[set[str]] = [
-    {"errors", "launch", "manifest", "records", "sequences", "randomness"},
+    {"errors", "launch", "manifest", "records", "sealed", "sequences", "randomness", "unfinished"},
     {"languages"},
     {"schedules", "processes", "networks"},
     {"logits"},
@@ -33,12 +33,14 @@ LAYERS: list[set[str]] = [
         "metrics",
         "data",
         "description",
+        "release",
         "run_folder",
         "progress",
         "rules",
         "training",
         "interop",
         "pipeline",
+        "weights",
     },
     {"experiment"},
     {"cli", "__main__"},
@@ -49,6 +51,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 PUBLIC_TO_DOMAINS = {
     "discdiff",
     "discdiff.constraints",
+    "discdiff.data",
     "discdiff.data.files",
     "discdiff.domain",
     "discdiff.errors",

@@ -37,7 +37,7 @@ MISTAKES = {
 def test_mistakes(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "model.json").touch()
+    (tmp_path / "config.json").touch()
     (tmp_path / "file.csv").touch()
     places = {"RUN": str(tmp_path), "FILE": str(tmp_path / "file.csv")}
     words = [places.get(word, word) for word in command.split()]

@@ -18,6 +18,7 @@ import discdiff as dd
 from discdiff.data import LengthModel, SequenceDataset
 from discdiff.errors import CheckpointError, DataError, TemplateError, UnknownTokenError
 from discdiff.pipeline import Pipeline, SamplingDefaults
+from tests.signed import edit
 
 
 def trained(vocab_size: int, *, num_labels: int | None = None, process: Any = None) -> dd.Diffusion:
@@ -207,8 +208,7 @@ def test_save_and_load(pipe: Pipeline, run: Path, tmp_path: Path) -> None:
     again = Pipeline.load(moved, device="cpu")
     assert again.sample(3, steps=4) == pipe.sample(3, steps=4)
     assert sorted(p.name for p in moved.iterdir()) == [
-        "domain.json",
-        "model.json",
+        "config.json",
         "model.safetensors",
         "tokenizer.json",
     ]
@@ -221,11 +221,6 @@ def test_save_replaces(pipe: Pipeline, run: Path) -> None:
     assert (run / "notes.txt").read_text() == "mine"
 
 
-def _edit(run: Path, **changes: Any) -> None:
-    saved = json.loads((run / "model.json").read_text())
-    (run / "model.json").write_text(json.dumps({k: v for k, v in {**saved, **changes}.items() if v is not ...}))
-
-
 def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-10] ^= 1
@@ -236,19 +231,19 @@ def _flip(path: Path) -> None:
     ("damage", "message"),
     [
         (lambda run: shutil.rmtree(run), "no such run folder"),
-        (lambda run: (run / "model.json").unlink(), "has no model.json"),
+        (lambda run: (run / "config.json").unlink(), "has no config.json"),
         (lambda run: (run / "model.safetensors").unlink(), r"model\.safetensors: missing"),
         (lambda run: _flip(run / "model.safetensors"), r"model\.safetensors: damaged"),
         (lambda run: _flip(run / "tokenizer.json"), r"tokenizer\.json: damaged"),
-        (lambda run: (run / "model.json").write_text("{"), "not JSON"),
-        (lambda run: (run / "model.json").write_text("[]"), "no format_version"),
-        (lambda run: _edit(run, format_version=2, discdiff="9.0"), "discdiff 9.0 wrote it; update"),
-        (lambda run: _edit(run, extra=1), "keys missing or unknown: extra"),
-        (lambda run: _edit(run, lengths=...), "keys missing or unknown: lengths"),
-        (lambda run: _edit(run, lengths={"lengths": [0], "counts": [1], "end": None}), "length"),
-        (lambda run: _edit(run, model={"class_path": "os.system", "init_args": {}}), "expected a concrete Diffusion"),
-        (lambda run: _edit(run, sha256={"../../etc/passwd": "0"}), "missing"),
-        (lambda run: _edit(run, sha256={}), "names no model.safetensors"),
+        (lambda run: (run / "config.json").write_text("{"), "not JSON"),
+        (lambda run: (run / "config.json").write_text("[]"), "holds a list, expected an object"),
+        (lambda run: edit(run, format_version=3, discdiff="9.0"), "discdiff 9.0 wrote it; update"),
+        (lambda run: edit(run, extra=1), "unknown key 'extra'"),
+        (lambda run: edit(run, lengths=...), "missing key 'lengths'"),
+        (lambda run: edit(run, lengths={"lengths": [0], "counts": [1], "end": None}), "length"),
+        (lambda run: edit(run, model={"class_path": "os.system", "init_args": {}}), "expected a concrete Diffusion"),
+        (lambda run: edit(run, sha256={"../../etc/passwd": "0"}), "no name of a file"),
+        (lambda run: edit(run, sha256={}), "names no model.safetensors"),
     ],
 )
 def test_damaged_run_folders(run: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -261,8 +256,8 @@ def test_weights_of_another_model(run: Path, tmp_path: Path) -> None:
     other = Pipeline(trained(5), dd.domain("dna"), LengthModel.of([8], end=4), 8)
     other.save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", run)
-    saved, others = (json.loads((folder / "model.json").read_text()) for folder in (run, tmp_path / "other"))
-    _edit(run, sha256={**saved["sha256"], "model.safetensors": others["sha256"]["model.safetensors"]})
+    saved, others = (json.loads((folder / "config.json").read_text()) for folder in (run, tmp_path / "other"))
+    edit(run, sha256={**saved["sha256"], "model.safetensors": others["sha256"]["model.safetensors"]})
     with pytest.raises(CheckpointError, match=r"has shape \[5\], the model's is \[4\]"):
         Pipeline.load(run)
 
@@ -270,13 +265,13 @@ def test_weights_of_another_model(run: Path, tmp_path: Path) -> None:
 def test_domain_of_another_model(run: Path, tmp_path: Path) -> None:
     other = Pipeline(trained(5), dd.domain("dna"), LengthModel.of([8], end=4), 8)
     other.save(tmp_path / "other")
-    _edit(tmp_path / "other", lengths=LengthModel.of([8]).to_json())
+    edit(tmp_path / "other", lengths=LengthModel.of([8]).to_json())
     with pytest.raises(CheckpointError, match="the domain has 4 tokens, the model 5"):
         Pipeline.load(tmp_path / "other")
 
 
 def test_unfinished_run(run: Path) -> None:
-    (run / "model.json").unlink()
+    (run / "config.json").unlink()
     (run / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="--resume"):
         Pipeline.load(run)

@@ -110,6 +110,21 @@ def test_times() -> None:
     assert fixed.certificate.calls == 5
 
 
+def test_times_of_a_network_that_is_shown_the_noise() -> None:
+    """It was profiled at the noise of what is known; on a grid it is shown the grid's, so the figure is an estimate."""
+    torch.manual_seed(0)
+    process = dd.Absorbing(pipe().domain.vocab_size)
+    shown = dd.Diffusion(dd.Transformer(process.num_states, 16, 1, 2), process, dd.LogLinear(), dd.Denoiser())
+    timed = replace(pipe(), model=shown.eval())
+    timed.measure_profile(n=64)
+    samples = timed.sample(2, error=0.5, sampler=dd.samplers.Ancestral())
+    assert samples.certificate is not None
+    assert samples.certificate.notes == ("profiled at the noise of what is known, not at the grid's",)
+    blocks = timed.sample(2, error=0.5)
+    assert blocks.certificate is not None
+    assert blocks.certificate.notes == ()
+
+
 @pytest.mark.parametrize(
     ("grid", "options", "sampler"),
     [
@@ -221,12 +236,12 @@ def test_kept_in_the_run_folder(tmp_path: Path) -> None:
     back = Pipeline.load(tmp_path / "run")
     assert back.sample(8, error=0.05).calls == pipe().sample(8, error=0.05).calls
     kept = tmp_path / "run" / PROFILE_FILE
-    manifest = json.loads((tmp_path / "run" / "model.json").read_text())
+    manifest = json.loads((tmp_path / "run" / "config.json").read_text())
     assert json.loads(kept.read_text())["weights"] == manifest["sha256"][WEIGHTS_FILE]
     with torch.no_grad():
         next(back.model.parameters()).add_(1e-3)
     replace(back, profile=None).save(tmp_path / "run")
     assert Pipeline.load(tmp_path / "run").profile is None
     kept.write_text("{")
-    with pytest.raises(CheckpointError, match=r"profile.json: damaged .*discdiff profile"):
+    with pytest.raises(CheckpointError, match=r"profile.json: damaged: .*discdiff profile"):
         Pipeline.load(tmp_path / "run")

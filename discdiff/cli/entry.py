@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from discdiff.cli import domains, evaluate, infill, profile, sample, score, show, train
+from discdiff.cli import data, domains, evaluate, export, infill, options, profile, push, sample, score, show, train
 
 COMMANDS = {
     "train": train,
@@ -22,7 +22,10 @@ COMMANDS = {
     "score": score,
     "evaluate": evaluate,
     "profile": profile,
+    "data": data,
     "show": show,
+    "export": export,
+    "push": push,
     "domains": domains,
 }
 EPILOG = """\
@@ -34,7 +37,9 @@ examples:
   discdiff score runs/mine held_out.smi
   discdiff evaluate runs/mine --reference held_out.smi
   discdiff profile runs/mine
+  discdiff data inspect molecules.smi
   discdiff show runs/mine
+  discdiff export runs/mine mine
 
 `discdiff COMMAND --help` has the options and more examples. Results go to standard output, all else to
 standard error. Exit codes: 0 done, 2 a fault in what was given, 130 interrupted, 1 a fault of discdiff itself.
@@ -109,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.configuration = configuration
     try:
         with _notes():
+            options.fetch(arguments)
             return int(arguments.run(arguments) or 0)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
@@ -164,7 +170,7 @@ def _report(error: BaseException, command: str) -> int:
     from discdiff.errors import DiscdiffError
 
     if isinstance(error, DiscdiffError):
-        return _say(_as_options(str(error)) if command == "train" else _without_policies(str(error)), 2)
+        return _say(_as_options(str(error)) if command == "train" else _with_own_option(str(error)), 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 2)
@@ -182,16 +188,17 @@ def _report(error: BaseException, command: str) -> int:
 def _as_options(message: str) -> str:
     """A remedy's Python arguments as the options that a shell user types."""
     message = re.sub(r"\b(on_unknown|on_invalid|gaps|validate)='(\w+)'", r"--domain.\1 \2", message)
-    message = re.sub(r"\b(on_long)='(\w+)'", r"--data.\1 \2", message)
+    message = re.sub(r"\b(on_long|on_error)='(\w+)'", r"--data.\1 \2", message)
     message = re.sub(r"\b(format|encoding)='([\w-]+)'", r"--data.options.\1 \2", message)
     return re.sub(r"\bdevice='(\w+)'", r"--training.device \1", message)
 
 
-def _without_policies(message: str) -> str:
-    """A remedy less the policies of reading, which are a run's own and no options of the commands that use it."""
-    message = re.sub(r",? or leave such records out with on_unknown='skip'", "", message)
-    message = re.sub(r" \(on_unknown='skip' [^()]*\)", "", message)
-    message = re.sub(r"; on_invalid='skip' leaves such records out", "", message)
+def _with_own_option(message: str) -> str:
+    """A remedy with the commands' own option, instead of the policies of reading, which are a run's own."""
+    message = message.replace("on_error='skip'", "--on-error skip")
+    message = re.sub(r"with on_unknown='skip'", "with --on-error skip", message)
+    message = re.sub(r"on_unknown='skip' ([^()]*?), 'split'[^()]*", r"--on-error skip \1", message)
+    message = re.sub(r"on_invalid='skip'", "--on-error skip", message)
     return re.sub(r", or name its own encoding: encoding='[\w-]+', say", "", message)
 
 

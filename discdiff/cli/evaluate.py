@@ -2,6 +2,7 @@
 
 examples:
   discdiff evaluate runs/promoters --reference held_out.fasta
+  discdiff evaluate runs/promoters      # on the run's own test part (or file), or without one on what it validated with
   discdiff evaluate runs/zinc --reference zinc.csv --where split=test --training zinc.csv --training-where split=train
   discdiff evaluate runs/zinc --reference test.smi --plots plots/ --json -o zinc.json
   discdiff evaluate runs/text --reference test.txt -n 0 --unit byte   # the bound alone, in bits per byte
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_run_argument(parser)
-    parser.add_argument("--reference", type=Path, required=True, metavar="FILE", help="held-out sequences")
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="held-out sequences; without it, those that the run held out"
+    )
     parser.add_argument("--training", type=Path, metavar="FILE", help="training set, for the novelty of samples")
     parser.add_argument(
         "--training-where", action="append", default=[], metavar="COLUMN=VALUE", help="rows of a table for --training"
@@ -43,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
+    output.check_output(arguments.skipped)
     how = options.sampling(arguments)  # before the model is loaded
     pipeline = options.load(arguments)
     pipeline.domain.counter(arguments.unit)
-    reference = options.read(pipeline, arguments.reference, arguments)
+    reference, named = _reference(pipeline, arguments)
     training = _training(pipeline, arguments)
-    report: dict[str, Any] = {"run": str(arguments.run_folder), "reference": str(arguments.reference)}
+    report: dict[str, Any] = {"run": options.name_of(arguments), "reference": named}
     # samples first: options that do not fit the run show there at once
     samples = pipeline.sample(arguments.n, **how) if arguments.n else None
     report["bound"] = _bound(pipeline, reference, arguments)
@@ -69,13 +74,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reference(pipeline: Pipeline, arguments: argparse.Namespace) -> tuple[SequenceDataset, str]:
+    """The sequences to evaluate on, and what they are called in the report."""
+    if arguments.reference is not None:
+        return options.read(pipeline, arguments.reference, arguments), str(arguments.reference)
+    from discdiff.experiment.held_out import held_out
+
+    found, part = held_out(arguments.run_folder, pipeline.domain, pipeline.label_names)
+    return found, f"the run's own {part} part"
+
+
 def _training(pipeline: Pipeline, arguments: argparse.Namespace) -> list[str] | None:
     if arguments.training is None:
         return None
     columns: dict[str, Any] = {"sequence_column": arguments.sequence_column} if arguments.sequence_column else {}
     if arguments.training_where:
         columns["where"] = options.where_of(arguments.training_where, "--training-where")
-    return [record.sequence for record in pipeline.domain.read(arguments.training, **columns)]
+    from discdiff.data.faults import Faults
+
+    # sequences that the model could not have learned are no matter for novelty; they are told of all the same
+    faults = Faults(arguments.training, arguments.on_error)
+    found = [record.sequence for record in pipeline.domain.read(arguments.training, faults=faults, **columns)]
+    for note in faults.finish(len(found)):
+        print(f"{arguments.training}: {note}", file=sys.stderr)
+    return found
 
 
 def _bound(pipeline: Pipeline, reference: SequenceDataset, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ examples:
   discdiff infill runs/uniprot 'M-x(40)-C-x(2)-C' -n 4          # protein: PROSITE
   discdiff infill runs/text 'To be, or [MASK:24] question'      # text
   discdiff infill runs/promoters 'TTGACA N{16-18} TATAAT' --forbid EcoRI --rule gc=40-60%
+  discdiff infill runs/zinc 'c1ccccc1{6}C(=O)O' -n 1000000 -o acids/   # part files; see docs/generation.md
 
 `discdiff domains` explains each template language. Put `--` before a template that begins with a dash.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 
-from discdiff.cli import options, output
+from discdiff.cli import jobs, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,22 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("template", metavar="TEMPLATE", help="what is known, in the domain's template language")
     options.add_rule_arguments(parser)
     options.add_sampling_arguments(parser)
-    output.add_output_arguments(parser, "the domain's format")
+    jobs.add_output_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    output.check_output(arguments.output)
+    into = jobs.folder(arguments)
     asked, how = options.rules(arguments), options.sampling(arguments)  # before the model is loaded
     options.check_asked(arguments.run_folder, asked, template=arguments.template)
-    pipeline = options.load(arguments)
-    samples = pipeline.infill(
-        arguments.template,
-        arguments.n,
-        rules=asked,
-        valid=arguments.valid,
-        **how,
-    )
-    target, as_json = arguments.output, arguments.json
-    output.write_sequences(pipeline.domain, samples, target, as_json=as_json, quiet=arguments.quiet)
-    return 0
+    how |= {"rules": asked, "valid": arguments.valid, "template": arguments.template}
+    return jobs.to_stream(arguments, how) if into is None else jobs.to_folder(arguments, how, into)

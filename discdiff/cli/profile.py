@@ -68,6 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
     output.check_output(arguments.picture)
     if arguments.picture is not None and arguments.picture.suffix.lower() not in PICTURES:
         raise DiscdiffError(f"--picture {arguments.picture}: expected a name that ends in {', '.join(PICTURES)}")
+    if options.name_of(arguments) != str(arguments.run_folder):
+        raise DiscdiffError(
+            f"{options.name_of(arguments)}: a profile is kept in the run folder, and the Hub's is not ours to change. "
+            f"Export it first: discdiff export {options.name_of(arguments)} FOLDER"
+        )
     pipeline = options.load(arguments)
     before = pipeline.profile
     length = _length(pipeline, arguments.length)

@@ -3,6 +3,7 @@
 examples:
   discdiff sample runs/promoters -n 100                         # FASTA on standard output
   discdiff sample runs/promoters -n 1000 -o samples.fasta       # the file appears when all is done
+  discdiff sample runs/zinc -n 1000000 -o million/ --devices 2  # part files; killed, the same command goes on
   discdiff sample runs/zinc -n 64 --sampler first_hitting       # exact: one token at a time, no steps
   discdiff sample runs/zinc -n 64 --steps 32 --temperature 0.9  # fewer steps, sharper choices
   discdiff sample runs/zinc -n 64 --error 0.1                   # as few calls as lose 0.1 nats; see discdiff profile
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 
-from discdiff.cli import options, output
+from discdiff.cli import jobs, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,22 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_rule_arguments(parser)
     options.add_sampling_arguments(parser)
     parser.add_argument("--length", type=options.positive, metavar="L", help="tokens; default: as in the training set")
-    output.add_output_arguments(parser, "the domain's format")
+    jobs.add_output_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    output.check_output(arguments.output)
+    into = jobs.folder(arguments)
     asked, how = options.rules(arguments), options.sampling(arguments)  # before the model is loaded
     options.check_asked(arguments.run_folder, asked, length=arguments.length)
-    pipeline = options.load(arguments)
-    samples = pipeline.sample(
-        arguments.n,
-        length=arguments.length,
-        rules=asked,
-        valid=arguments.valid,
-        **how,
-    )
-    target, as_json = arguments.output, arguments.json
-    output.write_sequences(pipeline.domain, samples, target, as_json=as_json, quiet=arguments.quiet)
-    return 0
+    how |= {"length": arguments.length, "rules": asked, "valid": arguments.valid, "template": None}
+    return jobs.to_stream(arguments, how) if into is None else jobs.to_folder(arguments, how, into)

@@ -10,157 +10,35 @@ The weights are not read; what the run folder has not recorded is left out (with
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import math
 import shlex
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, TextIO
 
-from discdiff.cli import output
-from discdiff.cli.domains import HELD_OUT, SHOWN, STARTS
-from discdiff.errors import CheckpointError
+from discdiff.cli import options, output
+from discdiff.cli.domains import HELD_OUT, STARTS
+from discdiff.release.facts import facts
 
 WIDTH = 110
-DEFAULT_SAMPLER = {"class_path": "discdiff.samplers.Ancestral", "init_args": {}}
-DEFAULT_OF_BLOCKS = {"class_path": "discdiff.samplers.Blockwise", "init_args": {}}
-"""That of runs which state none; its module would import torch, so that a test compares."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder that `discdiff train` wrote")
+    options.add_folder_argument(parser)
     output.add_output_arguments(parser, "text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
-    found = facts(arguments.run_folder)
+    found = {**facts(arguments.run_folder), "run": options.name_of(arguments)}
+    found["examples"] = examples(found)
     with output.results(arguments.output) as stream:
         if arguments.json:
             output.write_json(found, stream)
         else:
             write_text(found, stream)
     return 0
-
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
-def facts(folder: Path) -> dict[str, Any]:
-    """What a run folder says of itself, in JSON values; None where it says nothing.
-
-    Raises:
-        CheckpointError: no run, or files that are damaged.
-    """
-    from discdiff.manifest import MODEL_FILE, WEIGHTS_FILE, check_files, read_manifest
-
-    saved = read_manifest(folder)
-    check_files(folder, saved, unread=[WEIGHTS_FILE])
-    config, begun = _config(folder / "config.yaml"), _json(folder / "environment.json")
-    try:
-        parts = saved["model"]["init_args"]
-        in_blocks = parts["network"]["init_args"].get("block_size") is not None
-        by_default = DEFAULT_OF_BLOCKS if in_blocks else DEFAULT_SAMPLER
-        found = {
-            "run": str(folder),
-            "generates": _generates(folder, saved),
-            "model": {
-                **{name: parts[name] for name in ("process", "schedule", "parameterization")},
-                "loss": config.get("loss"),
-                "network": parts["network"],
-                "parameters": saved["parameters"],
-            },
-            "training": {
-                "data": _mapping(config.get("data")).get("train"),
-                **_measured(folder / "metrics.csv"),
-                "started": begun.get("time"),
-                "version": saved["discdiff"],
-            },
-            "sampling": {**saved["sampling"], "sampler": saved["sampling"].get("sampler") or by_default},
-        }
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{folder / MODEL_FILE}: damaged ({type(error).__name__}: {error})") from error
-    return {**found, "examples": examples(found)}
-
-
-def _generates(folder: Path, saved: Mapping[str, Any]) -> dict[str, Any]:
-    domain, law, parts = _json(folder / "domain.json"), saved["lengths"], saved["model"]["init_args"]
-    vocabulary = _mapping(_mapping(_json(folder / "tokenizer.json").get("model")).get("vocab"))
-    ended, size = law["end"] is not None, parts["process"]["init_args"].get("vocab_size")
-    numbered, labels = parts["network"]["init_args"].get("num_labels"), saved["label_names"]
-    if labels is None and numbered is not None:
-        labels = [str(number) for number in range(numbered)]
-    return {
-        "domain": domain["name"],
-        "options": domain["options"],
-        "vocabulary_size": None if size is None else size - ended,
-        "first_tokens": sorted(vocabulary, key=vocabulary.__getitem__)[:SHOWN],
-        "longest": saved["max_length"],
-        "end_token": ended,
-        "training_sequences": sum(law["counts"]),
-        # to a model with an end token all sequences are of one length, which is none of the data's
-        "training_lengths": None if ended else _lengths(law["lengths"], law["counts"]),
-        "classes": labels,
-    }
-
-
-def _lengths(lengths: Sequence[int], counts: Sequence[int]) -> dict[str, int]:
-    """The least, median (the lower of two) and greatest of increasing lengths that occur so many times."""
-    half = (sum(counts) + 1) // 2
-    median = next(length for length, below in zip(lengths, accumulate(counts), strict=True) if below >= half)
-    return {"least": lengths[0], "median": median, "greatest": lengths[-1]}
-
-
-def _measured(path: Path) -> dict[str, Any]:
-    """Steps and seconds of the last line of `metrics.csv`, and the last bound on the validation set."""
-    steps, seconds, bound = None, None, None
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                at = _number(row.get("step"))
-                steps, seconds = (None if at is None else int(at)), _number(row.get("seconds"))
-                nats = _number(row.get("val/nats_per_token"))
-                if nats is not None:
-                    error = _number(row.get("val/standard_error"))
-                    figures = {"nats_per_token": nats, "standard_error_nats": error}
-                    bound = {**figures, "bits_per_token": nats / math.log(2), "step": steps}
-    return {"steps": steps, "seconds": seconds, "validation_bound": bound}
-
-
-def _number(text: str | None) -> float | None:
-    """A finite number, or None where the cell has none."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    return _content(path, yaml.safe_load, yaml.YAMLError)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return _content(path, json.loads, ValueError)
-
-
-def _content(path: Path, read: Callable[[str], Any], fault: type[Exception]) -> dict[str, Any]:
-    """A file's mapping; an empty one where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        return _mapping(read(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, fault) as error:
-        raise CheckpointError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 # ---- examples --------------------------------------------------------------------------------------------------------

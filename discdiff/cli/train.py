@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from discdiff.errors import CheckpointError, ConfigError
 from discdiff.launch import is_first
+from discdiff.unfinished import CHECKPOINT, LOCK_FILE, SETTINGS_FILE, begun
 
 if TYPE_CHECKING:
     from discdiff.experiment import Experiment
@@ -108,13 +109,16 @@ def _check_folder(folder: Path, arguments: argparse.Namespace) -> None:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: a file of that name exists; name another folder with --output")
     if arguments.resume:
-        if not (folder / "checkpoints" / "last.ckpt").is_file():
+        if not (folder / CHECKPOINT).is_file() and not begun(folder):
             raise CheckpointError(f"{folder}: no checkpoint to resume from; leave out --resume to start a run")
-    elif not arguments.overwrite and folder.is_dir() and any(folder.iterdir()):
-        begun = (folder / "checkpoints" / "last.ckpt").is_file()
+        if arguments.config is None and arguments.file is None and not (folder / SETTINGS_FILE).is_file():
+            raise CheckpointError(
+                f"{folder}: has no {SETTINGS_FILE} that says how to go on; give the first command again, with --resume"
+            )
+    elif not arguments.overwrite and folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise CheckpointError(
-            f"{folder}: the folder is not empty. {'Go on with --resume, replace' if begun else 'Replace'} it with "
-            "--overwrite, or name another with --output."
+            f"{folder}: the folder is not empty. {'Go on with --resume, replace' if begun(folder) else 'Replace'} it "
+            "with --overwrite, or name another with --output."
         )
 
 

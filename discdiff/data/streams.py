@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import difflib
 import gzip
 import io
 import lzma
+import tempfile
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from discdiff.data.paths import SUFFIXES, check_file, plain_suffix, tell_position, watching
 from discdiff.errors import DataError, DiscdiffWarning
 
 _CHUNK = 1 << 17
@@ -22,7 +24,6 @@ _OPENERS: dict[str, tuple[bytes, Callable[[Any], Any]]] = {
     "bzip2": (b"BZh", bz2.BZ2File),
     "xz": (b"\xfd7zXZ\x00", lzma.LZMAFile),
 }
-SUFFIXES = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 _NOT_TEXT = {
     b"PK\x03\x04": ("a zip archive or an Office document", "unpack it, or save the table as CSV"),
     b"\x28\xb5\x2f\xfd": (
@@ -40,29 +41,6 @@ class TextError(DataError):
     """A byte that is no text; `begins` is the part of its line that stands before it, as far as it is at hand."""
 
     begins: str = ""
-
-
-def check_file(path: str | Path) -> Path:
-    """The path of a file that exists.
-
-    Raises:
-        DataError: no such file (with the nearest name beside it), or a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError("this is a folder", path=path, remedy="name a file in it")
-    if not path.exists():
-        if not path.parent.is_dir():
-            raise DataError("no such file", path=path, remedy=f"the folder {path.parent} does not exist either")
-        near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-        raise DataError("no such file", path=path, remedy=f"did you mean {near[0]!r}?" if near else "check the path")
-    return path
-
-
-def plain_suffix(path: str | Path) -> str:
-    """The lower-case suffix of a file's name under a compression suffix: `.fasta` of `reads.fasta.gz`."""
-    path = Path(path)
-    return (Path(path.stem) if path.suffix.lower() in SUFFIXES else path).suffix.lower()
 
 
 def open_text(path: str | Path, encoding: str = "utf-8", *, newline: str | None = None) -> TextIO:
@@ -101,7 +79,36 @@ def open_text(path: str | Path, encoding: str = "utf-8", *, newline: str | None 
     return io.TextIOWrapper(io.BufferedReader(raw, _CHUNK), encoding=name, newline=newline)
 
 
-def _decompressed(path: Path, file: io.BufferedReader, codec: str) -> tuple[IO[bytes], str | None]:
+@contextmanager
+def unpacked(path: str | Path) -> Iterator[Path]:
+    """The path of a binary file's contents (Parquet, npy): its own, or that of a decompressed copy while this lasts.
+
+    Raises:
+        DataError: missing, a folder, truncated, or not compressed as its name says.
+    """
+    path = check_file(path)
+    with path.open("rb") as file:
+        kind = _compression(path, file)
+        if kind is None:
+            yield path
+            return
+        with tempfile.NamedTemporaryFile(prefix="discdiff-", suffix=plain_suffix(path)) as copy:
+            size = 0
+            try:
+                source = _OPENERS[kind][1](file)
+                while chunk := source.read(_CHUNK):
+                    size += copy.write(chunk)
+                copy.flush()
+            except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+                raise DataError(
+                    f"{'truncated' if isinstance(error, EOFError) else 'damaged'} {kind} file (after {size} bytes): "
+                    f"{error}", path=path, remedy="copy or download it again",
+                ) from error  # fmt: skip
+            yield Path(copy.name)
+
+
+def _compression(path: Path, file: io.BufferedReader) -> str | None:
+    """How a file is compressed, by its first bytes; None if it is not."""
     head = file.peek(16)
     claimed = SUFFIXES.get(path.suffix.lower())
     found = next((kind for kind, (magic, _) in _OPENERS.items() if head.startswith(magic)), None)
@@ -111,6 +118,12 @@ def _decompressed(path: Path, file: io.BufferedReader, codec: str) -> tuple[IO[b
             f"not {claimed}: the name ends in {path.suffix}, but the file holds {actual}", path=path,
             remedy="give it the suffix that fits its contents" if not found else f"rename it to fit {found}",
         )  # fmt: skip
+    return found
+
+
+def _decompressed(path: Path, file: io.BufferedReader, codec: str) -> tuple[IO[bytes], str | None]:
+    head = file.peek(16)
+    found = _compression(path, file)
     for magic, (kind, remedy) in _NOT_TEXT.items():
         if head.startswith(magic):
             raise DataError(f"not text: it is {kind}", path=path, remedy=remedy)
@@ -152,6 +165,7 @@ class _Checked(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(codec)()
         self._wide = codec.startswith(("utf-16", "utf-32"))
         self._ready = b""
+        self._size = max(path.stat().st_size, 1)
         self._fault: DataError | None = None
         # offset: bytes checked so far; line: lines begun; line_start: offset of the line's first byte
         self._offset, self._line, self._line_start, self._return = 0, 1, 0, False
@@ -191,6 +205,7 @@ class _Checked(io.RawIOBase):
         except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
             self._fault = self._damaged(f"damaged {self._kind} file: {error}" if self._kind else str(error))
             return
+        tell_position(self._file, self._size)
         at = -1 if self._wide else chunk.find(b"\x00")
         fault = "byte 0x00: binary data, or a damaged file" if at >= 0 else None
         remedy = "this is no text file; check the path, or copy it again"
@@ -237,3 +252,6 @@ class _Checked(io.RawIOBase):
             f"{message} (after {self._offset} bytes of text)", path=self._path, line=self._line,
             remedy="copy or download it again",
         )  # fmt: skip
+
+
+__all__ = ["SUFFIXES", "TextError", "check_file", "open_text", "plain_suffix", "unpacked", "watching"]

@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from discdiff.constraints import Unconstrained
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
+from discdiff.data.faults import SKIPPED, RefusedError, write_faults
+from discdiff.data.files import is_hub
+from discdiff.data.splits import Parts
+from discdiff.data.vocabulary import learn_vocabulary
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
+from discdiff.experiment.held_out import keep_split
 from discdiff.experiment.settings import Data, Training
 from discdiff.losses import AnyOrder, Loss
 from discdiff.losses.base import check_loss
@@ -139,25 +144,47 @@ class Experiment:
             check_sampler(self.sampling.sampler, model, Unconstrained())
         return model
 
-    def read(self) -> tuple[SequenceDataset, SequenceDataset | None]:
-        """The training and the validation set; learns the domain's vocabulary, where it has one to learn."""
+    def read(self, *, progress: bool = False) -> Parts[Dataset]:
+        """The training, validation and test sets; learns the domain's vocabulary, where it has one to learn.
+
+        A test set of its own file is not read here.
+
+        Args:
+            progress: show progress on standard error while large files are encoded.
+        """
         path = self.data.path("train")
         assert path is not None, "a training set is required"
-        if path.exists():
-            self.domain.fit(r.sequence for r in self.domain.read(path, **self.data.reader_options("train")))
-        train = self.data.read(self.domain, "train")
+        if path.exists() or is_hub(path):
+            learn_vocabulary(
+                self.domain, path, self.data.reader_options("train"), cache=self.data.cache, on_error=self.data.on_error
+            )
+        if self.data.split is not None:
+            return self.data.parts(self.domain, seed=self.seed, progress=progress)
+        train = self.data.read(self.domain, "train", progress=progress)
+        valid = None
         if self.data.path("valid") is not None:
-            return train, self.data.read(self.domain, "valid", label_names=train.label_names)
-        if self.data.valid_fraction > 0:
-            return train.split(self.data.valid_fraction, seed=self.seed)
-        return train, None
+            valid = self.data.read(self.domain, "valid", label_names=train.label_names, progress=progress)
+        elif self.data.valid_fraction > 0:
+            train, valid = train.split(self.data.valid_fraction, seed=self.seed)
+        return Parts(train, valid, None)
 
     def run(
         self, folder: str | Path | None, *, resume: bool = False, overwrite: bool = False, progress: bool = True
     ) -> FitResult:
         """Read the data, build the model, train it, write the run folder. Arguments are those of `discdiff.fit`."""
         self._check()
-        train, valid = self.read()
+        try:
+            parts = self.read(progress=progress)
+        except RefusedError as error:
+            if folder is not None:  # not in it: there is no run yet
+                listing = Path(folder).with_name(f"{Path(folder).name}.{SKIPPED}")
+                listing.parent.mkdir(parents=True, exist_ok=True)
+                write_faults(error.faults, listing)
+                error.args = (f"{error}\n  all of them are listed in {listing}",)
+            raise
+        train, valid = parts.train, parts.valid
+        train.notes.extend(parts.notes)
+        keep_split(parts, folder, resume=resume, overwrite=overwrite)
         model = self.build(train.vocab_size, None if train.label_names is None else len(train.label_names))
         model.process.fit(counts=train.token_counts)
         return fit(

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -53,11 +52,11 @@ class Memory:
 
     Args:
         owners: int64 `[B]`: whose past each row of the batch shares.
-        size: rows kept, at least; what was looked at longest ago goes first.
+        size: rows remembered of each owner; what was looked at longest ago goes first.
     """
 
     def __init__(self, owners: Tensor, size: int) -> None:
-        self._owners, self._size, self._kept = owners, size, deque[tuple[Network, Rows, int]]()
+        self._owners, self._size, self._kept = owners, size, list[tuple[Network, Rows]]()
 
     def index(self, rows: Tensor) -> Memory:
         """The same memory, for some rows."""
@@ -79,16 +78,19 @@ class Memory:
     def find(self, network: Network, keys: Tensor) -> tuple[Tensor, list[tuple[Tensor, Rows, Tensor]]]:
         """Which of n rows are known, bool `[n]`; and where: rows of the n, whose they are, rows of these."""
         known = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
-        kept = [rows for owner, rows, width in self._kept if owner is network and width == keys.shape[1]]
+        kept = self._of(network, keys.shape[1])
         if not kept:
             return known, []
-        marks, order = torch.cat([rows.marks for rows in kept]).sort()
+        late = self._late(kept)
+        marks, order = torch.cat([rows.marks for rows in kept])[late].sort()
+        if not len(marks):
+            return known, []
         mine = _marks(keys)
         at = torch.searchsorted(marks, mine).clamp(max=len(marks) - 1)
         likely = (marks[at] == mine).nonzero()[:, 0]
         if not len(likely):
             return known, []
-        place, found, start = order[at[likely]], [], 0
+        place, found, start = late[order[at[likely]]], [], 0
         for rows in kept:
             here = (place >= start) & (place < start + len(rows.keys))
             which, there = likely[here], place[here] - start
@@ -101,9 +103,22 @@ class Memory:
 
     def keep(self, network: Network, rows: Rows) -> None:
         """Remember these."""
-        self._kept.append((network, rows, rows.keys.shape[1]))
-        while sum(len(each.keys) for _, each, _ in self._kept) - len(self._kept[0][1].keys) >= self._size:
-            self._kept.popleft()
+        self._kept.append((network, rows))
+        kept = self._of(network, rows.keys.shape[1])
+        late = self._late(kept)
+        if 2 * len(late) < sum(len(each.keys) for each in kept):
+            self._kept[:] = [(owner, each) for owner, each in self._kept if not any(each is of for of in kept)]
+            self._kept.append((network, joined(kept).index(late)))
+
+    def _of(self, network: Network, width: int) -> list[Rows]:
+        return [rows for owner, rows in self._kept if owner is network and rows.keys.shape[1] == width]
+
+    def _late(self, kept: list[Rows]) -> Tensor:
+        """int64 `[n]`: which of all rows kept are among the last `size` of their owner, ascending."""
+        owners = torch.cat([rows.keys[:, 0] for rows in kept]).flip(0)  # the latest first
+        each, order = owners.sort(stable=True)
+        place = torch.arange(len(each), device=each.device) - torch.searchsorted(each, each)
+        return (len(each) - 1 - order[place < self._size]).sort().values
 
 
 def _marks(keys: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""Strings drawn from a model, batch by batch."""
+"""Strings drawn from a model: what it takes to prepare them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,15 +12,11 @@ from torch import Tensor
 from discdiff.constraints import Checked, Clamp, Constraint
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import DiscdiffError
 from discdiff.particles import Reward
+from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, with_end
-from discdiff.pipeline.planning import Planned
-from discdiff.pipeline.results import Method, Samples
-from discdiff.progress import progress as show_progress
-from discdiff.randomness import Keys
-from discdiff.samplers import Certificate, State
-from discdiff.sampling import OnStep, sample
+from discdiff.pipeline.results import Method
 from discdiff.sequences import Sequences
 
 StringCheck = Callable[[str], bool]
@@ -49,9 +44,8 @@ class Drawing:
     classes: Classes
     device: torch.device
 
-    def __call__(
+    def prepare(
         self,
-        n: int,
         constraint: Constraint,
         length: int | None,
         method: Method,
@@ -59,73 +53,32 @@ class Drawing:
         seed: int,
         labels: Labels,
         batch_size: int,
-        progress: bool,
-    ) -> Samples:
-        """`n` strings under a constraint, of `length` tokens or of lengths drawn among those that fit."""
-        if n < 1 or batch_size < 1:
-            raise DiscdiffError(f"sample: got n={n}, batch_size={batch_size}; expected at least 1 of each")
+    ) -> Draws:
+        """Strings under a constraint, of `length` tokens or of lengths drawn among those that fit; drawn when asked."""
+        if batch_size < 1:
+            raise DiscdiffError(f"sample: got batch_size={batch_size}; expected at least 1")
         particles: object = method.particles
         if not isinstance(particles, int) or particles < 1:
             raise DiscdiffError(f"sample: got particles={particles!r}; expected a whole number from 1 on")
         if method.check is not None and not callable(method.check):
             raise DiscdiffError(f"sample: got check={method.check!r}; expected a function of a string")
-        constraint, lengths = self._lengths(n, constraint, length, seed)
+        constraint, law = self._lengths(constraint, length)
         constraint = self._checked(constraint, method)
-        classes = self.classes.numbers(labels, n, in_turn=True)
         reward = None if method.reward is None else Reward(self._of_strings(method.reward), method.reward_strength)
-        # the longest first: if memory does not suffice, that shows at once
-        order, size = lengths.argsort(descending=True, stable=True), batch_size // method.particles
-        if constraint.rows == 1:
-            constraint.check(vocab_size=method.model.process.vocab_size, length=int(lengths.max()))
-            most = constraint.most_rows(lengths[order[: max(1, size)]])
-            size = size if most is None else min(size, most // method.particles)
-        batches = order.split(max(1, size))
-        found, calls = [""] * n, [0] * n
-        certificates: list[Certificate | None] = [None] * n
-        claims, notes = _claims(method, constraint), _notes(method, classes)
-        with show_progress(f"sampling {n}", enabled=progress) as report:
-            for k, rows in enumerate(batches):
-                watched = _Watched(_reporter(report, k, len(batches)))
-                drawn = sample(
-                    method.model,
-                    len(rows),
-                    lengths=lengths[rows] if constraint.length is None else None,
-                    sampler=method.sampler,
-                    steps=method.steps,
-                    constraint=constraint,
-                    top_k=method.top_k,
-                    top_p=method.top_p,
-                    particles=method.particles,
-                    reward=reward,
-                    precision=method.precision,
-                    compiled=method.compiled,
-                    labels=None if classes is None else classes[rows],
-                    generator=Keys(seed, rows.to(self.device)),
-                    on_step=watched,
-                )
-                made = [None] * len(rows) if not claims else watched.certificates(method.planned, len(rows), notes)
-                spent = [0] * len(rows) if drawn.calls is None else drawn.calls.tolist()
-                for i, row in enumerate(rows.tolist()):
-                    calls[row], certificates[row] = spent[i], made[i]
-                for row, text in zip(rows.tolist(), self._texts(drawn), strict=True):
-                    found[row] = text
-        _tell(constraint)
-        known = [each for each in certificates if each is not None]
-        return Samples(found, calls, known if len(known) == n else [])
+        return Draws(self, constraint, law, method, reward, seed, labels, batch_size)
 
-    def _lengths(self, n: int, constraint: Constraint, length: int | None, seed: int) -> tuple[Constraint, Tensor]:
-        """The constraint on all positions of the model, and the positions of each row."""
+    def _lengths(self, constraint: Constraint, length: int | None) -> tuple[Constraint, int | LengthModel]:
+        """The constraint on all positions of the model, and the positions of each row, or their law."""
         if self.lengths.end is not None:
             if length is not None and constraint.length is None:
                 free = Clamp(torch.zeros(length, dtype=torch.int64), torch.zeros(length, dtype=torch.bool))
                 constraint = constraint & free
             constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
-            return constraint, torch.full((n,), self.lengths.longest)
+            return constraint, self.lengths.longest
         if length is not None:
-            return constraint, torch.full((n,), length)
+            return constraint, length
         possible = constraint.possible_lengths(self.max_length)
-        law = self.lengths if possible is None else self.lengths.among(possible)
-        return constraint, law.sample(n, Keys(seed, torch.arange(n)))
+        return constraint, self.lengths if possible is None else self.lengths.among(possible)
 
     def _checked(self, constraint: Constraint, method: Method) -> Constraint:
         """The constraint, and what is asked of whole strings."""
@@ -140,16 +93,17 @@ class Drawing:
 
     def _of_each(self, name: str, check: StringCheck) -> Callable[[Sequences], Tensor]:
         def of_tokens(sequences: Sequences) -> Tensor:
-            return torch.tensor([_answer(name, check(text), text) for text in self._texts(sequences)], dtype=torch.bool)
+            return torch.tensor([_answer(name, check(text), text) for text in self.texts(sequences)], dtype=torch.bool)
 
         return of_tokens
 
-    def _texts(self, sequences: Sequences) -> list[str]:
+    def texts(self, sequences: Sequences) -> list[str]:
+        """The strings of some rows of tokens."""
         return [self.domain.decode(tokens) for tokens in self.lengths.cut(sequences).lists()]
 
     def _of_strings(self, reward: StringReward) -> Callable[[Sequences], Tensor]:
         def of_tokens(sequences: Sequences) -> Tensor:
-            found = reward(self._texts(sequences))
+            found = reward(self.texts(sequences))
             try:
                 return torch.tensor([float(value) for value in found], dtype=torch.float64)
             except TypeError as error:
@@ -173,70 +127,6 @@ def _answer(name: str, found: object, text: str) -> bool:
 
 def _is_truth(found: object) -> bool:
     return isinstance(found, Tensor) and found.dtype == torch.bool and found.numel() == 1
-
-
-def _tell(constraint: Constraint) -> None:
-    """Say where a check was passed by few draws, so that samples lean on one another."""
-    alone = constraint.untruncated
-    if isinstance(alone, Checked) and alone.draws["moved"] > alone.draws["exact"]:
-        share = alone.draws["moved"] / sum(alone.draws.values())
-        warnings.warn(
-            f"{alone.name}: of {share:.0%} of the draws none of {alone.tries} passed, and the last one that did was "
-            "changed instead; all samples pass, but their law is a rough one (add rules that bring draws closer)",
-            DiscdiffWarning,
-            stacklevel=4,
-        )
-
-
-def _claims(method: Method, constraint: Constraint) -> bool:
-    """Whether a profile speaks of what is drawn: the model's own law, free or with positions given.
-
-    Raises:
-        IncompatibleError: an error is asked for, and it does not.
-    """
-    changes = [*method.changes, *(["rules, or a template that restricts open positions"] * constraint.restricts_draws)]
-    times = method.planned.certificate is not None
-    if times and constraint.length is not None and bool(constraint.given(1, constraint.length)[1].any()):
-        changes.append("given positions on a time grid")
-    if changes and method.planned.error is not None:
-        raise IncompatibleError(
-            "error",
-            got=f"{method.planned.error:g} nats with {' and '.join(changes)}",
-            expected="free samples at temperature 1, or a template of given positions: the law that was profiled",
-            remedy="Leave these out, or choose steps: grid 'optimised' takes them, and then claims nothing.",
-        )
-    return not changes
-
-
-def _notes(method: Method, classes: Tensor | None) -> list[str]:
-    """What differs from what was profiled, and is not refused."""
-    notes = ["profiled over the classes together"] if classes is not None else []
-    return [*notes, *(["profiled in float32"] if method.precision not in (None, "float32") else [])]
-
-
-class _Watched:
-    """Passes steps on, and remembers which positions were given."""
-
-    def __init__(self, report: OnStep) -> None:
-        self.report = report
-        self.state: State | None = None
-
-    def __call__(self, step: int, total: int, state: State) -> None:
-        self.state = state
-        self.report(step, total, state)
-
-    def certificates(self, plan: Planned, rows: int, notes: list[str]) -> list[Certificate | None]:
-        """What each row's schedule loses, and what differs from what was profiled."""
-        if self.state is None:  # all was given
-            return [None] * rows
-        return [each and each.but(*notes) for each in plan.certificates(self.state)]
-
-
-def _reporter(report: Callable[[float], None], batch: int, batches: int) -> OnStep:
-    def on_step(step: int, total: int, state: State) -> None:
-        report((batch + step / total) / batches)
-
-    return on_step
 
 
 __all__ = ["Drawing", "StringCheck", "StringReward"]

@@ -71,6 +71,23 @@ class Classes:
                 )
         return torch.tensor([known.index(str(label)) for label in each])
 
+    def of_rows(self, labels: Labels, rows: Tensor) -> Tensor | None:
+        """Numbers of the classes of some of a job's rows: int64 `[len(rows)]`, or None for a model without labels.
+
+        Args:
+            labels: a class, one for each row of the job, or None for all classes in turn.
+            rows: int64, numbers of rows from 0 on.
+
+        Raises:
+            IncompatibleError: see `numbers`.
+        """
+        if labels is None and self.count is not None:
+            return rows % self.count
+        if labels is None or isinstance(labels, str | int):
+            return self.numbers(labels, len(rows))
+        every = self.numbers(labels, len(labels))
+        return None if every is None else every[rows]
+
 
 @dataclass(frozen=True)
 class Rows:

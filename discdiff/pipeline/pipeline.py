@@ -5,31 +5,42 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from discdiff.constraints import Constraint
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
+from discdiff.data.faults import OnError
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import CheckpointError, ConfigError, DiscdiffError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
-from discdiff.likelihood import Bound, nelbo
+from discdiff.likelihood import nelbo
+from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
+from discdiff.pipeline.asking import Asked
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
+from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
+from discdiff.pipeline.part_formats import FormatName
 from discdiff.pipeline.planning import GridChoice, Plan, planned
 from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
+from discdiff.release.export import push
+from discdiff.release.hub import located
 from discdiff.rules import Rules
 from discdiff.run_folder import Run, load_run, save_run
 from discdiff.samplers import Profile, Sampler, measure_profile
+
+if TYPE_CHECKING:
+    from discdiff.pipeline.generating import JobReport
 
 
 @dataclass
@@ -44,6 +55,8 @@ class Pipeline:
         label_names: the classes in the order of their numbers, or None.
         defaults: of sampling.
         profile: what revealing several positions at once loses, or None where it has not been measured.
+        training: what is known of the training, or None.
+        source: the model of the Hugging Face Hub that this was loaded from, with its revision, or None.
 
     Example:
         >>> pipe = Pipeline.load("runs/promoters")          # doctest: +SKIP
@@ -57,35 +70,57 @@ class Pipeline:
     label_names: list[str] | None = None
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     profile: Profile | None = field(default=None, repr=False)
+    training: dict[str, Any] | None = field(default=None, repr=False)
+    source: str | None = None
 
     @classmethod
-    def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
+    def of(cls, model: Diffusion, dataset: Dataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
         if dataset.domain is None:
             raise ConfigError("a pipeline speaks strings: make the data set of a domain")
         return cls(model.eval(), dataset.domain, dataset.length_model, dataset.length, dataset.label_names)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device | None = None) -> Pipeline:
-        """Read a run folder.
+    def load(
+        cls, folder: str | Path, *, revision: str | None = None, device: str | torch.device | None = None
+    ) -> Pipeline:
+        """Read a run folder, or a model of the Hugging Face Hub.
 
         Args:
-            folder: what `discdiff train` or `save` wrote.
+            folder: what `discdiff train`, `discdiff export` or `save` wrote; or `hf://OWNER/NAME`, or
+                `hf://OWNER/NAME@REVISION`. Any other name is a local folder, and not looked for on the Hub.
+            revision: of the Hub's: a branch, a tag or a commit. Which commit it was stands in `source`.
             device: where to compute; by default a GPU if there is one.
 
         Raises:
-            CheckpointError: the folder is missing, damaged or of another version.
+            CheckpointError: the folder is missing, damaged or of another version; or the Hub has no such model.
         """
+        folder, source = located(folder, revision)
         run = load_run(folder)
+        try:
+            defaults = SamplingDefaults.from_json(run.sampling)
+        except DiscdiffError as error:
+            raise CheckpointError(f"{folder / CONFIG_FILE}: sampling: {error}") from error
         model = run.model.to(pick_device(device))
-        defaults = SamplingDefaults.from_json(run.sampling)
-        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, run.profile)
+        known = run.profile, run.training, source or run.source
+        return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, *known)
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder that `load` reads."""
+        save_run(self._run(), folder)
+
+    def push_to_hub(self, name: str, *, private: bool = False, message: str | None = None) -> str:
+        """Put the model on the Hugging Face Hub, as `OWNER/NAME`, with a model card; gives the name that pins it.
+
+        Log in first, with `hf auth login`. The card says what the pipeline knows; of a run folder `discdiff push` says
+        more: the training's command, data and bound. Arguments and errors are those of `discdiff.release.export.push`.
+        """
+        return push(self._run(), name, private=private, message=message)
+
+    def _run(self) -> Run:
+        known = self.profile, self.training, self.source
         sampling = self.defaults.to_json()
-        run = Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling, self.profile)
-        save_run(run, folder)
+        return Run(self.model, self.domain, self.lengths, self.max_length, self.label_names, sampling, *known)
 
     def sample(
         self,
@@ -154,19 +189,13 @@ class Pipeline:
         Raises:
             IncompatibleError: the length, labels, sampler or steps do not fit the model.
         """
-        if length is not None and not 1 <= length <= self.max_length:
-            raise IncompatibleError(
-                "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
-                remedy="Ask for a length in this range, or train on longer sequences.",
-            )  # fmt: skip
-        asked = self._asked(None, rules, constraint, length, valid=valid)
-        plan = self._plan(grid, error, length)
-        method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
-        steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
-        run = {"precision": precision, "compiled": compiled}
-        method = replace(method, **steered, **run, check=check, valid=valid)  # type: ignore[arg-type]
-        how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
-        return self._draw(n, asked, length, method, **how)  # type: ignore[arg-type]
+        asked = Asked(
+            length=length, rules=rules, constraint=constraint, check=check, valid=valid, sampler=sampler,
+            steps=steps, grid=grid, error=error, seed=seed, labels=labels, temperature=temperature, top_k=top_k,
+            top_p=top_p, guidance=guidance, particles=particles, reward=reward, reward_strength=reward_strength,
+            precision=precision, compiled=compiled, batch_size=batch_size,
+        )  # fmt: skip
+        return self.draws(asked)(n, progress=progress)
 
     def infill(
         self,
@@ -204,43 +233,94 @@ class Pipeline:
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
-        asked = self._asked(template, rules, constraint, None, valid=valid)
-        plan = self._plan(grid, error, asked.length)
-        method = self._method(sampler, steps, temperature, top_k, top_p, guidance, plan)
-        steered = {"particles": particles, "reward": reward, "reward_strength": reward_strength}
-        run = {"precision": precision, "compiled": compiled}
-        method = replace(method, **steered, **run, check=check, valid=valid)  # type: ignore[arg-type]
-        how = {"seed": seed, "labels": labels, "batch_size": batch_size, "progress": progress}
-        return self._draw(n, asked, asked.length, method, **how)  # type: ignore[arg-type]
+        asked = Asked(
+            template=template, rules=rules, constraint=constraint, check=check, valid=valid, sampler=sampler,
+            steps=steps, grid=grid, error=error, seed=seed, labels=labels, temperature=temperature, top_k=top_k,
+            top_p=top_p, guidance=guidance, particles=particles, reward=reward, reward_strength=reward_strength,
+            precision=precision, compiled=compiled, batch_size=batch_size,
+        )  # fmt: skip
+        return self.draws(asked)(n, progress=progress)
 
-    def _asked(
+    def sample_to(
         self,
-        template: str | None,
-        rules: Rules | None,
-        constraint: Constraint | Language | None,
-        length: int | None,
+        folder: str | Path,
+        n: int,
         *,
-        valid: bool,
-    ) -> Constraint:
-        if valid and self.domain.every_valid and self.lengths.end is None:
+        template: str | None = None,
+        format: FormatName = "parquet",  # noqa: A002 - as for files that are read
+        part_size: int | None = None,
+        shard: tuple[int, int] | None = None,
+        devices: int = 1,
+        tag: str | None = None,
+        progress: bool = False,
+        **arguments: Any,
+    ) -> JobReport:
+        """New strings by the million, in part files: made by any number of processes, which may be killed at will.
+
+        The job is cut into parts of fixed ranges. Each appears whole or not at all, and follows from `job.json` and its
+        number alone: the same call goes on with a job that was interrupted, and several processes that make it share
+        the work. `read_parts` reads the strings back.
+
+        Args:
+            folder: a new or empty one, or that of the same job; `n` may have grown.
+            n: how many strings.
+            template: what is known of each, as in `infill`.
+            format: "parquet", "jsonl", or "own", the domain's (sequences and names alone).
+            part_size: strings in a part, which is what a kill loses; by default 32 batches.
+            shard: (i, n) makes every n-th part, from the i-th on, where the file system has no locks.
+            devices: processes on this machine, a GPU each where there are GPUs. Processes of torchrun and srun need
+                none of this: they find their place.
+            tag: a name for `constraint`, `check`, `reward` or a function as `guidance`, which `job.json` cannot hold.
+            progress: show progress on standard error.
+            **arguments: those of `sample`; `labels` is one class, or none.
+
+        Raises:
+            IncompatibleError: the folder holds another job (names what differs), or see `sample`.
+            DiscdiffError: the folder holds something else, or the disk is full; the finished parts stand.
+            KeyboardInterrupt: after Ctrl-C; the part at hand is lost, all others stand.
+        """
+        from discdiff.pipeline.generating import Division, generate
+
+        asked = Asked.of({"template": template, **arguments})
+        asked.to_json()  # refused before the constraint is built
+        division = Division(format, part_size, shard, devices, tag)
+        return generate(self, Path(folder), n, asked, self.draws(asked), division, progress=progress)
+
+    def draws(self, asked: Asked) -> Draws:
+        """What `sample`, `infill` and jobs draw from: strings by their numbers.
+
+        Raises:
+            IncompatibleError: see `sample`.
+        """
+        length = asked.length
+        if length is not None and not 1 <= length <= self.max_length:
+            raise IncompatibleError(
+                "length", got=length, expected=f"1 to {self.max_length}, what the model was trained on",
+                remedy="Ask for a length in this range, or train on longer sequences.",
+            )  # fmt: skip
+        if asked.valid and self.domain.every_valid and self.lengths.end is None:
             warnings.warn(
                 f"valid asks for nothing here: every string of the domain {self.domain.name!r} is valid",
                 DiscdiffWarning,
                 stacklevel=3,
             )
-        longest = self.max_length
-        return constraint_of(self.domain, template, rules, constraint, longest=longest, length=length, valid=valid)
+        constraint = constraint_of(
+            self.domain,
+            asked.template,
+            asked.rules,
+            asked.constraint,
+            longest=self.max_length,
+            length=length,
+            valid=asked.valid,
+        )
+        if asked.template is not None:
+            length = constraint.length
+        method = asked.steer(self._method(asked, self._plan(asked.grid, asked.error, length)))
+        how = {"seed": asked.seed, "labels": asked.labels, "batch_size": asked.batch_size}
+        return self._drawing.prepare(constraint, length, method, **how)  # type: ignore[arg-type]
 
-    def _method(
-        self,
-        sampler: Sampler | None,
-        steps: int | None,
-        temperature: float | None,
-        top_k: int | None,
-        top_p: float | None,
-        guidance: Guidance,
-        plan: Plan,
-    ) -> Method:
+    def _method(self, asked: Asked, plan: Plan) -> Method:
+        guidance = asked.guidance
         if not callable(guidance) and guidance != 1.0 and self._num_labels is None:
             raise IncompatibleError(
                 "guidance",
@@ -249,7 +329,8 @@ class Pipeline:
                 remedy="Train one with labels, `discdiff train ... --data.label_column COLUMN --loss LabelDropout`, "
                 "or guide by a classifier.",
             )
-        return self.defaults.method(self.model, sampler, steps, temperature, top_k, top_p, guidance, plan=plan)
+        how = asked.sampler, asked.steps, asked.temperature, asked.top_k, asked.top_p, guidance
+        return self.defaults.method(self.model, *how, plan=plan)
 
     def _plan(self, grid: GridChoice | None, error: float | None, length: int | None) -> Plan:
         law = dict(zip(self.lengths.lengths, self.lengths.counts, strict=True))
@@ -302,7 +383,7 @@ class Pipeline:
         return self.profile
 
     @property
-    def _draw(self) -> Drawing:
+    def _drawing(self) -> Drawing:
         classes = Classes(self._num_labels, self.label_names)
         return Drawing(self.domain, self.lengths, self.max_length, classes, self.model.device)
 
@@ -311,12 +392,15 @@ class Pipeline:
         count: int | None = getattr(self.model.network, "num_labels", None)
         return count
 
-    def read(self, path: str | Path, *, on_long: OnLong = "error", **options: Any) -> SequenceDataset:
+    def read(
+        self, path: str | Path, *, on_long: OnLong = "error", on_error: OnError = "raise", **options: Any
+    ) -> SequenceDataset:
         """The sequences of a file, encoded for this model.
 
         Args:
             path: a file that the domain reads.
             on_long: what to do with sequences longer than what the model was trained on.
+            on_error: what to do with records that cannot be used; see `SequenceDataset.read`.
             options: what `domain.read` takes, such as `where` and `label_column`.
 
         Raises:
@@ -324,7 +408,7 @@ class Pipeline:
         """
         names = self.label_names if "label_column" in options else None
         return SequenceDataset.read(
-            self.domain, path, length=self.max_length, on_long=on_long, label_names=names, **options
+            self.domain, path, length=self.max_length, on_long=on_long, on_error=on_error, label_names=names, **options
         )
 
     def score(
@@ -396,23 +480,6 @@ class Pipeline:
     ) -> StringsBound:
         """An upper bound on −log p of a set of strings. Arguments and errors are those of `score`."""
         count = self.domain.counter(unit)
-        rows, bound = self._bound(strings, samples, tolerance, seed, labels, batch_size, progress)
-        return StringsBound(bound, sum(map(count, rows.texts, rows.tokens())), unit or self.domain.unit)
-
-    def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
-        classes = Classes(self._num_labels, self.label_names)
-        return rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
-
-    def _bound(
-        self,
-        strings: Sequence[str] | SequenceDataset,
-        samples: int,
-        tolerance: float | None,
-        seed: int,
-        labels: Labels,
-        batch_size: int,
-        progress: bool,
-    ) -> tuple[Rows, Bound]:
         rows = self._rows(strings, labels)
         with show_progress(f"scoring {len(rows.sequences)}", enabled=progress) as report:
             bound = nelbo(
@@ -424,7 +491,11 @@ class Pipeline:
                 batch_size=batch_size,
                 on_batch=lambda done, total: report(done / total),
             )
-        return rows, bound
+        return StringsBound(bound, sum(map(count, rows.texts, rows.tokens())), unit or self.domain.unit)
+
+    def _rows(self, strings: Sequence[str] | SequenceDataset, labels: Labels) -> Rows:
+        classes = Classes(self._num_labels, self.label_names)
+        return rows_of(strings, self.domain, labels, classes=classes, max_length=self.max_length)
 
 
 __all__ = ["Pipeline"]

@@ -284,7 +284,7 @@ class Profile:
                 for group in saved["groups"]
             )
             found = cls(groups, str(saved["source"]), float(saved["seconds"]), str(saved["weights"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"profile: cannot be read ({type(error).__name__}: {error})") from error
         shapes = all(g.curves.ndim == 2 and g.curves.shape[1] == len(g.at) >= 2 for g in groups)
         if version != 1 or not groups or not shapes or min(len(group.curves) for group in groups) < 4:

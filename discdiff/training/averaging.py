@@ -62,6 +62,16 @@ class MovingAverage(WeightAveraging):
         self._latest_update_step = trainer.global_step
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """The averaged weights and the copied buffers, from the start of training on."""
+        return [tensor for averages, _ in self._pairs for tensor in averages]
+
+    def forget_step(self) -> None:
+        """Leave a step out of the count, whose effect on the average is undone elsewhere."""
+        assert self._average_model is not None
+        self._average_model.n_averaged -= 1
+
+    @property
     def updates(self) -> int:
         """How many steps are in the average."""
         return 0 if self._average_model is None else int(self._average_model.n_averaged)

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from discdiff.errors import CheckpointError
+from discdiff.training.writing import sync_folder
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -20,11 +21,42 @@ class AtomicCheckpointIO(CheckpointIO):
 
     Lightning's own stages the file in the system's temporary folder; where that is another file system, its last move
     is a copy over the previous checkpoint, and a kill or a full disk in between destroys both.
+
+    Args:
+        several: other processes wait for this one when it saves; a failure is then kept for `raise_kept`, so that they
+            do not wait for ever.
     """
 
+    def __init__(self, *, several: bool = False) -> None:
+        self.several = several
+        self.kept: OSError | None = None
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write beside the target, force to disk, rename."""
-        target = local(path)
+        """See `write`; where others wait, a failure is kept."""
+        try:
+            self.write(checkpoint, local(path))
+        except OSError as error:
+            if not self.several:
+                raise
+            self.kept = error
+
+    def raise_kept(self) -> None:
+        """Raise the failure that was kept, once.
+
+        Raises:
+            OSError: the last checkpoint could not be written.
+        """
+        error, self.kept = self.kept, None
+        if error is not None:
+            raise error
+
+    @staticmethod
+    def write(checkpoint: dict[str, Any], target: Path) -> None:
+        """Write beside the target, force to disk, rename.
+
+        Raises:
+            OSError: the disk is full, or fails; the checkpoint before this one is untouched.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
         try:
@@ -33,15 +65,14 @@ class AtomicCheckpointIO(CheckpointIO):
                 stream.flush()
                 os.fsync(stream.fileno())
             fresh.replace(target)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
+        except BaseException as error:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            # A full disk makes torch's writer fail on its own count of bytes; the cause is behind it.
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
-        with suppress(OSError):  # some systems cannot open a folder
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(target.parent)
 
     def load_checkpoint(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.errors import DiscdiffError
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
@@ -23,7 +24,9 @@ from discdiff.samplers.profiling import FEWEST, measure_profile
 from discdiff.sampling import sample
 from discdiff.training.result import Validation
 from discdiff.training.topology import Peers
+from discdiff.training.writing import write_whole
 
+SAMPLES_FILE = "samples.txt"
 _SEED = 0x76A11D  # of the bounds' noise: not one that a user would give a run, whose training noise it would repeat
 
 
@@ -39,7 +42,7 @@ class Validator:
     """
 
     def __init__(
-        self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
+        self, dataset: Dataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
     ) -> None:
         order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
         self.sequences = dataset.batch(order[:limit].sort().values)
@@ -65,7 +68,7 @@ class Validator:
         return Validation(per_token, per_token / math.log(2), math.sqrt(squares) / tokens, len(self.sequences), step)
 
 
-def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_size: int) -> Profile | None:
+def profile_of(model: Diffusion, dataset: Dataset, *, limit: int, batch_size: int) -> Profile | None:
     """The profile of a model in eval mode on at most `limit` held-out sequences; None where it has none.
 
     Args:
@@ -96,7 +99,7 @@ class Sampling:
 
     def __init__(
         self,
-        train: SequenceDataset,
+        train: Dataset,
         *,
         count: int,
         sampler: Sampler | None,
@@ -125,9 +128,23 @@ class Sampling:
         )
         texts = self.train.decode(drawn)
         if self.folder is not None:
-            with (self.folder / "samples.txt").open("a", encoding="utf-8") as stream:
-                stream.write("".join([f"step {step}\n", *(f"  {text!r}\n" for text in texts), "\n"]))
+            try:
+                with (self.folder / SAMPLES_FILE).open("a", encoding="utf-8") as stream:
+                    stream.write("".join([f"step {step}\n", *(f"  {text!r}\n" for text in texts), "\n"]))
+            except OSError as error:  # no reason to end a run of days either
+                self.trouble = f"no {SAMPLES_FILE}: {error.strerror}"
         return texts
+
+    def forget_after(self, step: int) -> None:
+        """Drop samples of later steps: the run that drew them was cut short, and draws them again."""
+        path = None if self.folder is None else self.folder / SAMPLES_FILE
+        if path is None or not path.is_file():
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+        later = (match.start() for match in re.finditer(r"^step (\d+)$", text, re.MULTILINE) if int(match[1]) > step)
+        kept = text[: next(later, len(text))]
+        if kept != text:
+            write_whole(path, kept)
 
     def _labels(self) -> Tensor | None:
         """The classes in turn."""

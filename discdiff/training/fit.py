@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from discdiff.data.base import Dataset
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
+from discdiff.data.faults import SKIPPED, write_faults
 from discdiff.errors import ConfigError
 from discdiff.losses.any_order import AnyOrder
 from discdiff.losses.base import Loss
@@ -19,7 +22,7 @@ from discdiff.samplers.base import Sampler
 from discdiff.sequences import Sequences
 from discdiff.training.checks import check_numbers, check_parts, check_sharding
 from discdiff.training.evaluation import Sampling, Validator, profile_of
-from discdiff.training.guard import FiniteGuard
+from discdiff.training.guard import FiniteGuard, OnDivergence
 from discdiff.training.optimizers import OptimizerName, check_optimizer, make_optimizer
 from discdiff.training.progress import Reporter
 from discdiff.training.result import FitResult
@@ -44,9 +47,9 @@ if TYPE_CHECKING:
 
 def fit(
     model: Diffusion,
-    train: SequenceDataset | Sequences,
+    train: Dataset | Sequences,
     *,
-    valid: SequenceDataset | Sequences | None = None,
+    valid: Dataset | Sequences | None = None,
     loss: Loss | None = None,
     max_steps: int = 10_000,
     max_minutes: float | None = None,
@@ -81,6 +84,8 @@ def fit(
     resume: bool | str | Path = False,
     overwrite: bool = False,
     checkpoint_minutes: float = 5.0,
+    on_divergence: OnDivergence = "stop",
+    max_skipped: int = 10,
     config: str | None = None,
     sampling_defaults: dict[str, Any] | None = None,
     domain: Domain | None = None,
@@ -136,9 +141,15 @@ def fit(
         log_every: steps between lines of `metrics.csv`.
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
-            weights are those of the uninterrupted run, bit by bit (runs limited by time aside).
+            weights are those of the uninterrupted run, bit by bit (runs limited by time aside). A run that was stopped
+            before its first checkpoint starts from its first step.
         overwrite: replace the run that the folder holds.
-        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too.
+        checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too. Where one cannot be
+            written, the one before stands, a warning says why, and it is tried again within a minute.
+        on_divergence: what to do where a loss or gradient is infinite or not a number: "stop", or "skip" the step:
+            weights, average and optimiser stay as they were, and the batch is kept in the folder. That takes the memory
+            of all these once more.
+        max_skipped: how many steps may be skipped, resumed ones included; at the next, training stops.
         config: text of the experiment's `config.yaml`, kept in the folder.
         sampling_defaults: kept in the folder for `Pipeline.sample`.
         domain: of bare sequences.
@@ -153,8 +164,10 @@ def fit(
     Raises:
         IncompatibleError: data, loss and model do not fit together.
         ConfigError: an argument out of range.
-        CheckpointError: the folder holds a run, or there is nothing to resume from.
-        TrainingError: loss or gradient became infinite or not a number; the batch is kept in the folder.
+        CheckpointError: the folder holds a run, cannot be written to, or another process trains there; there is nothing
+            to resume from; or the end of the run could not be saved (what was saved before stands).
+        TrainingError: loss or gradient became infinite or not a number, more than `max_skipped` times where such steps
+            are skipped; the batch is kept in the folder.
         KeyboardInterrupt: after Ctrl-C. The step is finished first (a second Ctrl-C does not wait), then checkpoint and
             run folder are written, and the averaged weights are in the model.
         SystemExit: after SIGTERM, likewise, with code 143; in a SLURM job after SIGUSR1 too, which puts the job back
@@ -176,6 +189,10 @@ def fit(
         raise ConfigError(f"ema_decay: got {ema_decay}, expected a number in [0, 1), or None")
     clock = Clock(max_steps, max_minutes)
     check_optimizer(optimizer)
+    if on_divergence not in get_args(OnDivergence):
+        raise ConfigError(f"on_divergence: got {on_divergence!r}, expected 'stop' or 'skip'")
+    if max_skipped < 0:
+        raise ConfigError(f"max_skipped: got {max_skipped}, expected 0 or more")
     warmup = min(500, max_steps // 20) if warmup_steps is None else warmup_steps
     rate_factor(0, 0.0, warmup_steps=warmup, decay=schedule)  # refuses an unknown schedule
 
@@ -199,7 +216,7 @@ def fit(
     checkpoint = checkpoint_to_resume(resume, path)
     storage = None
     if path is not None:
-        storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {})
+        storage = Storage(path, data, 60 * checkpoint_minutes, sampling_defaults or {}, first=peers.first)
         if peers.first:
             storage.prepare(
                 model, resume=checkpoint is not None, overwrite=overwrite, config=config, device=str(place),
@@ -210,8 +227,14 @@ def fit(
         steps = sampler_steps if sampler is None or sampler.takes_steps else None  # as `Pipeline.sample` takes defaults
         sampling = Sampling(data, count=samples, sampler=sampler, steps=steps, seed=seed, folder=path)
     reporter = Reporter(clock, show=progress and peers.first)
-    for note in [*data.notes, *([] if held_out is None else held_out.notes)]:
+    notes = [] if storage is None else storage.notes
+    if resume and checkpoint is None:
+        notes.append("no checkpoint yet: training starts from its first step")
+    sets = [data] if held_out is None else [data, held_out]
+    for note in dict.fromkeys([*notes, *(note for each in sets for note in each.notes)]):  # parts of a file share some
         reporter.note(note)
+    if path is not None and peers.first:
+        write_faults(dict.fromkeys(fault for each in sets for fault in each.skipped), path / SKIPPED)
 
     # Lightning takes seconds to import; what can be refused has been refused by now.
     with quiet():
@@ -231,7 +254,14 @@ def fit(
     monitor = Monitor(
         peers,
         clock,
-        FiniteGuard(data, path, seed, peers),
+        FiniteGuard(
+            data,
+            path,
+            seed,
+            max_skipped=max_skipped if on_divergence == "skip" else None,
+            tell=reporter.note,
+            peers=peers,
+        ),
         reporter,
         storage=storage,
         average=average,
@@ -262,7 +292,13 @@ def fit(
         ),
     )
     terminated = False
-    with around(place, seed, trained.network, compile, gradient_checkpointing), interruptible(monitor):
+    with (
+        around(place, seed, trained.network, compile, gradient_checkpointing),
+        interruptible(monitor),
+        ExitStack() as stack,
+    ):
+        if storage is not None:
+            stack.callback(storage.close)
         trainer = Trainer(
             **topology.of_trainer(place),
             precision=lightning_name,
@@ -271,7 +307,7 @@ def fit(
             accumulate_grad_batches=accumulate,
             logger=make_loggers(loggers, path) or False,
             callbacks=[*([] if average is None else [average]), monitor, *callbacks],
-            plugins=[AtomicCheckpointIO(), topology.environment()],
+            plugins=[AtomicCheckpointIO(several=not peers.alone), topology.environment()],
             limit_val_batches=0,
             num_sanity_val_steps=0,
             enable_checkpointing=False,
@@ -291,40 +327,46 @@ def fit(
             terminated = not monitor.interrupted
         finally:
             monitor.close()
+        stack.pop_all()  # the folder is ours until the model is saved
     if average is not None:
         average.finish(module)
     model.to(place).eval()
+    ended, steps = not (terminated or monitor.interrupted), trainer.global_step
     storage = storage if peers.first else None  # what follows is one process's work
-    if storage is not None and monitor.step:
-        storage.save_run(model)
-    ended = not (terminated or monitor.interrupted)
-    if ended and monitor.step and storage is not None and held_out is not None and profile_sequences:
-        profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
-        if profile is not None:
-            storage.save_profile(profile)
-            reporter.note(f"{profile}: `discdiff sample --error`")
+    if storage is not None:
+        with closing(storage):
+            if steps and (monitor.between_steps or average is not None):
+                storage.save_run(model)  # even with nothing left to do: the run before may have been killed first
+            profiled = monitor.step is None and storage.has_profile()
+            if ended and steps and not profiled and held_out is not None and profile_sequences:
+                profile = profile_of(model, held_out, limit=profile_sequences, batch_size=batch_size)
+                if profile is not None:
+                    storage.save_profile(profile)
+                    reporter.note(f"{profile}: `discdiff sample --error`")
     if not ended:
         reporter.note(_farewell(monitor.step or 0, path))
         if monitor.stop == Stop.REQUEUE and peers.first:
             reporter.note(requeue())
         raise KeyboardInterrupt if monitor.stop == Stop.INTERRUPT else SystemExit(143)
     return FitResult(
-        steps=trainer.global_step,
+        steps=steps,
         seconds=clock.seconds,
         tokens_per_second=monitor.tokens_per_second(),
         padding=monitor.meter.padding,
         loss=monitor.meter.recent(),
         validation=monitor.validation,
-        stopped="steps" if trainer.global_step >= max_steps else "time",
+        stopped="steps" if steps >= max_steps else "time",
         folder=path,
     )
 
 
-def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
+def _dataset(data: Dataset | Sequences, domain: Domain | None) -> Dataset:
     return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
 
 
 def _farewell(step: int, folder: Path | None) -> str:
-    if folder is None or not step:
+    if folder is None:
         return f"Stopped after {step:,} steps."
+    if not step:
+        return "Stopped before the first step; `--resume` (resume=True) starts it."
     return f"Stopped after {step:,} steps. {folder} can be used as it is; `--resume` (resume=True) goes on from there."

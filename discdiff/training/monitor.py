@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from discdiff.data.batches import Batch
+from discdiff.errors import DiscdiffWarning
 from discdiff.model import Diffusion
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.evaluation import Sampling, Validator
-from discdiff.training.guard import FiniteGuard
+from discdiff.training.guard import FiniteGuard, Undo
 from discdiff.training.metrics_log import Counted, Meter, MetricsFile
 from discdiff.training.module import TrainingModule
 from discdiff.training.progress import Reporter
@@ -82,6 +84,9 @@ class Monitor(Callback):
         self._norm: Tensor | None = None
         self._counted = Counted()
         self._batch: Batch | None = None
+        self._meter_state: dict[str, Any] | None = None
+        self._undo: Undo | None = None
+        self._told: set[str] = set()
         self._pace = (0, 0.0)
 
     @property
@@ -98,10 +103,23 @@ class Monitor(Callback):
         self._agree()
         self.step = trainer.global_step
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        if self._meter_state is not None:  # not before: a run that has nothing left to do has no loss
+            self.meter.load_state_dict(self._meter_state, pl_module.device)
         if self.metrics_path is not None:
             self.metrics_file = MetricsFile(self.metrics_path, self.step)
-        self._pace = (0, self.clock.seconds - self.clock.paused)
+        self._pace = (self.meter.tokens, self.clock.seconds - self.clock.paused)
+        if self.sampling is not None:
+            self.sampling.forget_after(self.step)
+        if self.guard.max_skipped is not None:
+            self._undo = Undo([*self._parameters, *([] if self.average is None else self.average.tensors)])
+            self.guard.on_skip = self._forget_step
+        if self.storage is not None:
+            self.storage.begin(self.step or None)
         self.reporter.start(self.step)
+
+    def _forget_step(self) -> None:
+        if self.average is not None:
+            self.average.forget_step()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self._batch = batch
@@ -121,12 +139,16 @@ class Monitor(Callback):
         assert self._batch is not None
         self.guard.check("gradient norm", self._norm, None, self._batch)
         self.between_steps = False
+        if self._undo is not None:
+            self._undo.remember(optimizer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if trainer.global_step == self.step:
             return  # micro-batches of this step are still to come
+        if self._undo is not None:
+            self._undo.restore_unless(self.guard.verdict())
         self.between_steps = True
         step = self.step = trainer.global_step
         save_due = self._agree()
@@ -136,19 +158,21 @@ class Monitor(Callback):
         sample = self.sampling is not None and (last or samples_due) and not self.interrupted
         save = self.storage is not None and (last or validate or self.interrupted or save_due)
         with self.clock.pause() if validate or sample or save else nullcontext():
-            if validate or sample:
+            if validate or sample or save:
                 self.guard.flush()
+            if validate or sample:
                 self.look(trainer, pl_module, validate=validate, samples=sample, last=last)
                 self._agree()
             stop = last or self.interrupted
             if stop or validate or step % self.log_every == 0:
                 self.record(trainer, batch, validate)
             if self.reporter.due or validate or stop:
+                self.reporter.skipped = self.guard.skipped
                 self.reporter.update(step, self.meter.recent(), self.tokens_per_second(), self.meter.padding)
             if stop or save:
                 self.guard.flush()
             if self.storage is not None and (stop or save):
-                self.save(trainer, pl_module)
+                self.save(trainer, pl_module, last=stop)
         if stop:
             trainer.should_stop = True
 
@@ -201,10 +225,11 @@ class Monitor(Callback):
         for text in texts[:3]:
             shown = text if len(text) <= 100 else text[:99] + "…"
             self.reporter.note(f"  step {self.step:,} sample: {shown!r}")
-        trouble = self.sampling.trouble
         pictures = self.sampling.pictures(texts, self.step, seconds=seconds)
-        if self.sampling.trouble != trouble:
-            self.reporter.note(f"  {self.sampling.trouble}")
+        trouble = self.sampling.trouble
+        if trouble is not None and trouble not in self._told:
+            self._told.add(trouble)
+            self.reporter.note(f"  {trouble}")
         for logger in trainer.loggers:
             board: Any = getattr(logger, "experiment", None)
             if hasattr(board, "add_text"):
@@ -218,7 +243,7 @@ class Monitor(Callback):
     def tokens_per_second(self) -> float:
         """Training throughput of all processes."""
         took = self.clock.seconds - self.clock.paused - self._pace[1]
-        return self.meter.tokens / took if took > 0 else 0.0
+        return (self.meter.tokens - self._pace[0]) / took if took > 0 else 0.0
 
     def record(self, trainer: Trainer, batch: Batch, validated: bool) -> None:
         """One line of figures, to the file and to Lightning's loggers."""
@@ -231,23 +256,33 @@ class Monitor(Callback):
             "gradient_norm": float("nan") if self._norm is None else float(self._norm),
             "tokens_per_second": self.tokens_per_second(),
             "padding": self.meter.padding,
+            "skipped_steps": self.guard.skipped,
         }
         if validated and self.validation is not None:
             figures |= {f"val/{k}": getattr(self.validation, k) for k in ("nats_per_token", "bits_per_token")}
             figures["val/standard_error"] = self.validation.standard_error
         if self.metrics_file is not None:
             self.metrics_file.write({"step": self.step, "epoch": batch.epoch, **figures})
+            self._warn(self.metrics_file.trouble)
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=self.step)
+            try:
+                logger.log_metrics(figures, step=self.step)
+            except OSError as error:
+                self._warn(f"{type(logger).__name__} cannot write: {error.strerror or error}")
 
-    def save(self, trainer: Trainer, module: LightningModule) -> None:
+    def _warn(self, trouble: str | None) -> None:
+        """Tell a trouble that is no reason to stop, once."""
+        if trouble is not None and trouble not in self._told:
+            self._told.add(trouble)
+            warnings.warn(trouble, DiscdiffWarning, stacklevel=2)
+
+    def save(self, trainer: Trainer, module: LightningModule, *, last: bool) -> None:
         """The checkpoint, and the run folder with the averaged weights."""
         assert self.storage is not None
         assert isinstance(module, TrainingModule)
-        self.storage.save_checkpoint(trainer)
-        with self._averaged(module) as model:
-            if self.peers.first:
-                self.storage.save_run(model)
+        if self.metrics_file is not None:
+            self.metrics_file.sync()
+        self.storage.save(trainer, self._averaged(module), last=last)
 
     # ---- interruptions -----------------------------------------------------------------------------------------------
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -259,24 +294,28 @@ class Monitor(Callback):
         if isinstance(exception, KeyboardInterrupt):
             self.stop = self.asked = Stop.INTERRUPT
         if stopped and self.step and self.between_steps and self.storage is not None:
-            self.save(trainer, pl_module)
+            self.save(trainer, pl_module, last=True)
 
     def close(self) -> None:
         """Let go of screen and file."""
         self.reporter.stop()
         if self.metrics_file is not None:
             self.metrics_file.close()
+            self._warn(self.metrics_file.trouble)
             self.metrics_file = None
         self.peers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with: the time taken, and the last bound."""
+        """What a resumed run goes on with: the time taken, the last bound, what the next line of the log is of."""
         state: dict[str, Any] = {"seconds": self.clock.seconds}
+        state |= {"skipped": self.guard.skipped, "meter": self.meter.state_dict()}
         if self.validation is not None:
             state["validation"] = vars(self.validation).copy()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.clock.before = state_dict["seconds"]
+        self.guard.skipped = state_dict.get("skipped", 0)
+        self._meter_state = state_dict.get("meter")
         if "validation" in state_dict:
             self.validation = self.reporter.bound = Validation(**state_dict["validation"])

@@ -73,6 +73,13 @@ def _by_decay(parameters: Sequence[Tensor], weight_decay: float) -> Groups:
     return [group for group in groups if group["params"]]
 
 
+def state_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All tensors that an optimiser keeps between steps; none before its first."""
+    parts = optimizer.parts if isinstance(optimizer, Together) else [optimizer]
+    states = (state for part in parts for state in part.state.values())
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
 class Together(torch.optim.Optimizer):
     """Several optimisers of disjoint parameters, stepped, saved and scheduled as one.
 

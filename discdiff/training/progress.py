@@ -27,6 +27,7 @@ class Reporter:
         self.clock, self.show = clock, show
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.bound: Validation | None = None
+        self.skipped = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._next = 0.0
@@ -57,6 +58,8 @@ class Reporter:
         figures = f"step {step:,}/{self.clock.max_steps:,}  loss {loss:.4f}"
         if self.bound is not None:
             figures += f"  bound {self.bound.nats_per_token:.4f} ± {self.bound.standard_error:.4f}"
+        if self.skipped:
+            figures += f"  {self.skipped:,} skipped"
         figures += f"  {throughput(tokens_per_second, padding)}  {self._left(step)}"
         if self._bar is None or self._task is None:
             self.console.print(figures)

@@ -145,6 +145,15 @@ class ShardedAverage(Callback):
         torch._foreach_lerp_(self._parts, self._weights(pl_module), 1 - decay)
         self.updates += 1
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """This process's parts of the averages, from the start of training on."""
+        return self._parts
+
+    def forget_step(self) -> None:
+        """Leave a step out of the count, whose effect on the average is undone elsewhere."""
+        self.updates -= 1
+
     def _whole(self, module: LightningModule) -> dict[str, Tensor]:
         """The average, put together."""
         made = {}

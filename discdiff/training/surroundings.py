@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args
 import torch
 
 from discdiff.errors import CheckpointError, ConfigError
+from discdiff.manifest import CONFIG_FILE
 from discdiff.networks import kernels
 from discdiff.networks.base import Network
+from discdiff.unfinished import CHECKPOINT, begun
 
 Precision = Literal["auto", "float32", "bf16", "bfloat16", "float64"]
 
@@ -88,7 +90,7 @@ def make_loggers(loggers: Sequence[Any], folder: Path | None) -> list[Any]:
 
 
 def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path | None:
-    """The checkpoint to go on from, or None for a new run.
+    """The checkpoint to go on from, or None for a new run, or one that was stopped before its first checkpoint.
 
     Raises:
         CheckpointError: there is none.
@@ -98,7 +100,9 @@ def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path
     if resume is True:
         if folder is None:
             raise CheckpointError("resume=True needs the run's folder; or give the checkpoint's path, resume=path")
-        path = folder / "checkpoints" / "last.ckpt"
+        path = folder / CHECKPOINT
+        if not path.is_file() and begun(folder) and not (folder / CONFIG_FILE).exists():
+            return None
     else:
         if "://" in str(resume):
             raise CheckpointError(f"{resume}: checkpoints are read from local files only; download it first")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -45,7 +45,8 @@ def quiet() -> Iterator[list[str]]:
             return
         with capture() as log:
             yield lines
-        lines += [_STAMP.sub("", line) for line in log.messages.splitlines()]
+        with suppress(UnicodeDecodeError):  # RDKit may cut a message within a character
+            lines += [_STAMP.sub("", line) for line in log.messages.splitlines()]
 
 
 def molecule(smiles: str) -> Any | None:
@@ -77,13 +78,16 @@ def sanitization_fault(parsed: Any) -> str:
     """Why RDKit refuses an unsanitized molecule."""
     chem = require("rdkit.Chem")
     with require("rdkit.rdBase").BlockLogs():
-        problems = list(chem.DetectChemistryProblems(parsed))
-        if not problems:
-            try:
+        try:
+            problems = list(chem.DetectChemistryProblems(parsed))
+            if not problems:
                 chem.SanitizeMol(parsed)
-            except ValueError as error:
-                return f"sanitization: {error}"
-            return "sanitization: RDKit gives no molecule"
+                return "sanitization: RDKit gives no molecule"
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # of hundreds of hydrogens on an atom RDKit breaks its own conditions
+            return f"sanitization: {' '.join(str(error).split())}"
     kind = _KINDS.get(problems[0].GetType(), "sanitization")
     message = " ".join(problems[0].Message().split())
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -115,6 +119,25 @@ def canonical(smiles: str) -> str:
     """RDKit's canonical isomeric SMILES of a valid SMILES; an invalid one is given back as it is."""
     found = molecule(smiles)
     return smiles if found is None else str(require("rdkit.Chem").MolToSmiles(found))
+
+
+def scaffold(smiles: str, *, generic: bool = False) -> str | None:
+    """The Bemis-Murcko scaffold (rings and what links them), without stereo; None for a molecule without rings.
+
+    Args:
+        smiles: a SMILES; an invalid one has no scaffold.
+        generic: every atom as carbon and every bond as single.
+    """
+    found = molecule(smiles)
+    if found is None or not found.GetRingInfo().NumRings():
+        return None
+    chem, murcko = require("rdkit.Chem"), require("rdkit.Chem.Scaffolds.MurckoScaffold")
+    chem.RemoveStereochemistry(found)
+    with quiet():
+        core = murcko.GetScaffoldForMol(found)
+        if generic:
+            core = murcko.GetScaffoldForMol(murcko.MakeScaffoldGeneric(core))
+    return str(chem.MolToSmiles(core)) or None
 
 
 def largest_fragment(smiles: str) -> str:

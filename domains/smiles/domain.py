@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
 from discdiff.constraints import Constraint
+from discdiff.data.files import Faults
 from discdiff.domain import MASK_SYMBOL, Domain, Record
 from discdiff.errors import CheckpointError, ConfigError, DataError
 from domains.smiles.vocabulary import AtomVocabulary, ClosedVocabulary, Vocabulary
@@ -42,6 +42,8 @@ class SMILES(Domain):
 
     name: ClassVar[str] = "smiles"
     unit: ClassVar[str] = "character"
+    groupings: ClassVar[tuple[str, ...]] = ("scaffold",)
+    suffix = "smi"
 
     def __init__(
         self,
@@ -96,11 +98,12 @@ class SMILES(Domain):
         return [shown[token] for token in tokens]
 
     # ---- files ------------------------------------------------------------------------------------------------------
-    def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
+    def read(self, path: str | Path, *, faults: Faults | None = None, **options: Any) -> Iterator[Record]:
         """Records of a `.smi` (SMILES, white space, name), CSV, TSV, Parquet or SD file, checked as they come.
 
         Args:
-            path: the file; CSV, TSV, SMILES and SD files may be compressed by gzip, bzip2 or xz.
+            path: the file, plain or compressed by gzip, bzip2 or xz, or a hub data set's name.
+            faults: takes the records that cannot be used.
             options: of tables: `sequence_column` (by default `smiles` or the like), `label_column`, `name_column`,
                 `where`, `separator`; of SD files: `name_column`, `label_column`, `where`, on properties; `encoding`.
 
@@ -109,24 +112,21 @@ class SMILES(Domain):
         """
         from domains.smiles.reading import read_entries, rejected
 
-        skipped: list[DataError] = []
-        count = 0
-        for entry in read_entries(path, **options):
-            count += 1
+        taken = faults or Faults(path)
+        # an option of the domain leaves records out whatever the policy
+        policy: Literal["skip"] | None = "skip" if self.on_invalid == "skip" else None
+        kept = 0
+        for entry in read_entries(path, taken, **options):
             fault = entry.fault or self._fault(entry.record.sequence)
             if fault is None:
+                kept += 1
                 yield self._normalized(entry)
                 continue
             error = rejected(entry, fault, path, "correct or remove it; on_invalid='skip' leaves such records out")
-            if self.on_invalid == "raise":
-                raise error
-            skipped.append(error)
-        if skipped and len(skipped) == count:
-            raise DataError(f"all {count} records are invalid; the first: {skipped[0]}", path=path)
-        if skipped:
-            warnings.warn(
-                f"{path}: skipped {len(skipped)} of {count} records; the first: {skipped[0].message}", stacklevel=2
-            )
+            kind, _, _ = fault.partition(": ")
+            taken.add(error, reason=fault.split(" at position ")[0] if kind == "parse error" else kind, on_error=policy)
+        if faults is None:
+            taken.warn(kept)
 
     def _fault(self, smiles: str) -> str | None:
         from domains.smiles import chemistry
@@ -181,6 +181,14 @@ class SMILES(Domain):
         from domains.smiles import chemistry
 
         return chemistry.canonical(sequence)
+
+    def groups(self, how: str, sequences: Sequence[str], **options: Any) -> list[str | None]:
+        """`"scaffold"`: the Bemis-Murcko scaffold, None for molecules without a ring (`generic`: without elements)."""
+        if how not in self.groupings:
+            return super().groups(how, sequences, **options)
+        from domains.smiles import chemistry
+
+        return [chemistry.scaffold(smiles, **options) for smiles in sequences]
 
     def metrics(
         self,

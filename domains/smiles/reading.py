@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from discdiff.data.files import open_text, plain_suffix, read_table
+from discdiff.data.files import Faults, accepted_values, is_table, open_text, plain_suffix, read_table
 from discdiff.domain import Record
 from discdiff.errors import DataError, require
 from domains.smiles import chemistry
 from domains.smiles.hints import hint
 
 GUESSES = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "sequence", "structure")
-TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 SD_FILES = (".sdf", ".sd", ".mol")
 
 
@@ -27,15 +26,16 @@ class Entry:
     fault: str | None = None
 
 
-def read_entries(path: str | Path, *, encoding: str = "utf-8", **options: Any) -> Iterator[Entry]:
+def read_entries(path: str | Path, faults: Faults, *, encoding: str = "utf-8", **options: Any) -> Iterator[Entry]:
     """Records of a file by its suffix (under that of a compression): tables, SD files, else SMILES lines.
 
     Raises:
         DataError: the file or table cannot be read; options that the format does not take.
     """
     suffix = plain_suffix(path)
-    if suffix in TABLES:
-        for record in read_table(path, encoding=encoding, guesses=options.pop("guesses", GUESSES), **options):
+    if is_table(path):
+        guesses = options.pop("guesses", GUESSES)
+        for record in read_table(path, encoding=encoding, guesses=guesses, faults=faults, **options):
             yield Entry(record)
         return
     taken = {"name_column", "label_column", "where"} if suffix in SD_FILES else set()
@@ -43,12 +43,12 @@ def read_entries(path: str | Path, *, encoding: str = "utf-8", **options: Any) -
         kind = "an SD file" if suffix in SD_FILES else "a file of SMILES lines"
         raise DataError(f"{kind} has no {foreign[0]}", path=path, remedy="options about columns are for tables")
     if suffix in SD_FILES:
-        yield from _sd_file(path, encoding, **options)
+        yield from _sd_file(path, encoding, faults, **options)
     else:
-        yield from _lines(path, encoding)
+        yield from _lines(path, encoding, faults)
 
 
-def _lines(path: str | Path, encoding: str) -> Iterator[Entry]:
+def _lines(path: str | Path, encoding: str, faults: Faults) -> Iterator[Entry]:
     place = 0
     with open_text(path, encoding) as stream:
         for number, line in enumerate(stream, 1):
@@ -56,10 +56,14 @@ def _lines(path: str | Path, encoding: str) -> Iterator[Entry]:
                 continue
             smiles, _, name = line.strip().replace("\t", " ").partition(" ")
             if line[0].isspace():
-                raise DataError(
-                    "the line begins with white space: no SMILES before the name", path=path, line=number,
-                    remedy="the SMILES comes first, then its name",
+                place += 1
+                faults.add(
+                    DataError(
+                        "the line begins with white space: no SMILES before the name", path=path, line=number,
+                        remedy="the SMILES comes first, then its name",
+                    )
                 )  # fmt: skip
+                continue
             if not place and smiles.lower() in GUESSES:
                 continue  # a header
             place += 1
@@ -71,23 +75,25 @@ def _lines(path: str | Path, encoding: str) -> Iterator[Entry]:
 def _sd_file(
     path: str | Path,
     encoding: str,
+    faults: Faults,
     name_column: str | None = None,
     label_column: str | None = None,
     where: Mapping[str, object] | None = None,
 ) -> Iterator[Entry]:
     place, kept = 0, 0
-    wanted = {
-        name: set(map(str, v if isinstance(v, (list, tuple, set)) else (v,))) for name, v in (where or {}).items()
-    }
+    wanted = {name: accepted_values(value) for name, value in (where or {}).items()}
     for line, block in _blocks(path, encoding):
         place += 1
         values = _properties(block)
-        for name in filter(None, (name_column, label_column, *wanted)):
-            if name not in values and (place == 1 or name not in wanted):
-                raise DataError(
-                    f"no property {name!r}", path=path, record=place, line=line,
+        asked = filter(None, (name_column, label_column, *wanted))
+        if lacking := [name for name in asked if name not in values and (place == 1 or name not in wanted)]:
+            faults.add(
+                DataError(
+                    f"no property {lacking[0]!r}", path=path, record=place, line=line,
                     remedy=f"properties of this molecule: {', '.join(values) or 'none'}",
-                )  # fmt: skip
+                )
+            )  # fmt: skip
+            continue
         if any(values.get(name) not in values_ for name, values_ in wanted.items()):
             continue
         kept += 1
@@ -95,7 +101,7 @@ def _sd_file(
         name = values[name_column] if name_column else block[0].strip()
         label = values[label_column] if label_column else None
         yield Entry(Record(smiles, name or None, label or None, place), line, fault)
-    if not kept:
+    if not kept and not faults.count:
         raise DataError(
             "no molecule in it (0 records)" if not place else f"none of {place} molecules has {where}", path=path
         )

@@ -39,6 +39,7 @@ class Text(Domain):
 
     def __init__(self, tokenizer: str = "bpe", vocab_size: int = 8192, lines: bool = False, join: str = "\n\n") -> None:
         self.lines, self.streams, self.join = bool(lines), not lines, join
+        self.suffix = "txt" if lines else None
         self._wanted, self._kind = vocab_size, tokenizer
         self._tokenizer: Tokenizer | None = None
         if tokenizer == "bpe":
@@ -92,15 +93,16 @@ class Text(Domain):
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        r"""Records of a text file, JSON Lines, or a column of a CSV, TSV or Parquet table; line ends become `\n`.
+        r"""Records of a text file, JSON Lines, or a column of a table or hub data set; line ends become `\n`.
 
         A text file is one stream, handed out a few million characters at a time, or with `lines` a record a line that
         is not blank.
 
         Args:
-            path: the file, plain or compressed by gzip, bzip2 or xz (Parquet as it is).
-            options: `encoding`; of tables and JSON Lines also `sequence_column` (by default `text`), `label_column`,
-                `name_column`, `where`; of tables `separator`.
+            path: the file (txt, jsonl, CSV, TSV, Parquet), plain or compressed by gzip, bzip2 or xz, or a data set's
+                name.
+            options: `faults`, which takes what cannot be read; `encoding`; of tables and JSON Lines also
+                `sequence_column` (by default `text`), `label_column`, `name_column`, `where`; of tables `separator`.
 
         Raises:
             DataError: names file, line, and column or byte.
@@ -170,6 +172,15 @@ class Text(Domain):
     def options(self) -> dict[str, Any]:
         return {"tokenizer": self._kind, "vocab_size": self._wanted, "lines": self.lines, "join": self.join}
 
+    @classmethod
+    def rebuilt(cls, options: Mapping[str, Any]) -> Text:
+        kind = options.get("tokenizer")
+        if kind not in ("bpe", "characters", SAVED):
+            raise ConfigError(
+                f"text: tokenizer got {kind!r}; that of a run is its own tokenizer.json, not another file"
+            )
+        return cls(**options)
+
     def save_tokenizer(self, folder: Path) -> None:
         self.tokenizer.built().save(str(folder / "tokenizer.json"))
 
@@ -178,5 +189,5 @@ class Text(Domain):
         found = load(path)
         kinds: dict[str, type[Tokenizer]] = {"bpe": BytePairs, "characters": Characters}
         if not isinstance(found, kinds.get(self._kind, Tokenizer)):
-            raise CheckpointError(f"{path}: holds no tokenizer of the kind {self._kind!r} that domain.json names")
+            raise CheckpointError(f"{path}: holds no tokenizer of the kind {self._kind!r} that config.json names")
         self._tokenizer = found

@@ -14,6 +14,8 @@ from discdiff.errors import CheckpointError, ConfigError, DataError, DiscdiffErr
 from discdiff.rules import Rule
 
 _SEPARATORS = re.compile(r"[\s,;]+")
+_NUMBER = re.compile(r"\+?[0-9]{1,18}")
+_GREATEST = 2**31 - 1
 
 
 class Tokens(Domain):
@@ -38,6 +40,7 @@ class Tokens(Domain):
 
     name = "tokens"
     unit = "token"
+    suffix = "txt"
 
     def __init__(self, vocab_size: int | None = None, streams: bool = False) -> None:
         if vocab_size is not None and vocab_size < 1:
@@ -76,13 +79,11 @@ class Tokens(Domain):
 
     def _numbers(self, sequence: str, record: object | None) -> list[int]:
         words = [word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word]
-        try:
-            tokens = [int(word) for word in words]
-        except ValueError:
-            tokens = []
-        if len(tokens) == len(words) and min(tokens, default=0) >= 0:
-            return tokens
-        place = next(i for i, word in enumerate(words) if not (word.isascii() and word.isdecimal()))
+        if all(map(_NUMBER.fullmatch, words)):
+            tokens = list(map(int, words))
+            if max(tokens, default=0) <= _GREATEST:
+                return tokens
+        place = next(i for i, word in enumerate(words) if not (_NUMBER.fullmatch(word) and int(word) <= _GREATEST))
         raise UnknownTokenError(
             f"{words[place][:20]!r} is no token", record=record, column=place + 1,
             remedy="expected integers from 0 on, with spaces or commas between them",
@@ -98,7 +99,11 @@ class Tokens(Domain):
         return [MASK_SYMBOL if token == self.vocab_size else str(token) for token in tokens]
 
     def units(self, sequence: str) -> int:
-        return len([word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word])
+        return len(self.parts(sequence))
+
+    def parts(self, sequence: str) -> list[str]:
+        """The numbers, as they are written."""
+        return [word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word]
 
     def save_tokenizer(self, folder: Path) -> None:
         from tokenizers import Tokenizer, models, pre_tokenizers
@@ -115,12 +120,12 @@ class Tokens(Domain):
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read as a tokenizer ({error})") from error
         if self._size not in (None, saved):
-            raise CheckpointError(f"{path}: got {saved} tokens, expected {self._size} as domain.json says")
+            raise CheckpointError(f"{path}: got {saved} tokens, expected {self._size} as config.json says")
         self._size = saved
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def read(self, path: str | Path, **options: Any) -> Iterator[Record]:
-        """Records of an npy, Parquet, CSV, TSV or text file.
+        """Records of an npy, Parquet, CSV, TSV or text file, plain or compressed, or of a hub data set.
 
         - npy: integers; one axis is one sequence, of more the first counts sequences and the rest are read in order.
         - Parquet, CSV, TSV with a header: a column of numbers in text, or (Parquet) of lists; `sequence_column`,

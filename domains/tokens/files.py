@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from discdiff.data.files import check_file, open_text, plain_suffix, read_table
+from discdiff.data.files import Faults, check_file, is_table, open_text, plain_suffix, read_table, tell, unpacked
 from discdiff.domain import Record
 from discdiff.errors import DataError, UnknownTokenError
 
@@ -20,21 +21,22 @@ GUESSES = ("tokens", "sequence", "codes", "ids", "input_ids")
 _NUMBERS = re.compile(r"[\d\s,;\[\]()+-]*")
 
 
-def read_tokens(tokens: Tokens, path: str | Path, **options: Any) -> Iterator[Record]:
+def read_tokens(tokens: Tokens, path: str | Path, *, faults: Faults | None = None, **options: Any) -> Iterator[Record]:
     """Records of a file; see `Tokens.read`."""
     path = check_file(path)
+    faults = faults or Faults(path)
     suffix = plain_suffix(path)
     if suffix == ".npy":
         records = _array(path, **options)
-    elif suffix in (".parquet", ".pq") or options or (suffix in (".csv", ".tsv") and _has_header(path)):
-        table: dict[str, Any] = {"guesses": GUESSES, "lists": True} | options
+    elif options or (is_table(path) and not (suffix in (".csv", ".tsv", ".tab") and not _has_header(path))):
+        table: dict[str, Any] = {"guesses": GUESSES, "lists": True, "faults": faults} | options
         records = read_table(path, **table)
     else:
         records = _lines(path)
-    yield from _checked(tokens, path, records)
+    yield from _checked(tokens, path, records, faults)
 
 
-def _checked(tokens: Tokens, path: Path, records: Iterable[Record]) -> Iterator[Record]:
+def _checked(tokens: Tokens, path: Path, records: Iterable[Record], faults: Faults) -> Iterator[Record]:
     count = 0
     for record in records:
         try:
@@ -42,39 +44,52 @@ def _checked(tokens: Tokens, path: Path, records: Iterable[Record]) -> Iterator[
             sequence = tokens.canonical(record.sequence) if tokens.options()["vocab_size"] is None else None
             sequence = tokens.decode(tokens.encode(record.sequence)) if sequence is None else sequence
         except UnknownTokenError as error:
-            raise UnknownTokenError(
+            located = UnknownTokenError(
                 error.message, path=path, record=record.title, column=error.column, remedy=error.remedy
-            ) from error
+            )
+            faults.add(located)
+            continue
         if not sequence:
-            raise DataError("the sequence is empty", path=path, record=record.title)
+            faults.add(DataError("the sequence is empty", path=path, record=record.title))
+            continue
         count += 1
         yield Record(sequence, record.name, record.label, record.place)
-    if not count:
+    if not count and not faults.count:
         raise DataError("no sequences (0 records)", path=path)
 
 
 def _array(path: Path, **options: Any) -> Iterator[Record]:
     for option in options:
         raise DataError(f"{option} is for tables; an npy file has no columns", path=path, remedy="leave it out")
-    with path.open("rb") as file:
+    with unpacked(path) as plain:
+        array = _loaded(path, plain)
+        if array.dtype.kind not in "iu":
+            raise DataError(f"got {array.dtype}, expected integers", path=path, remedy="convert it before saving")
+        if not array.size:
+            raise DataError(f"the array is empty: shape {array.shape}", path=path)
+        rows = array.reshape(1, -1) if array.ndim < 2 else array
+        for place, row in enumerate(rows, start=1):
+            yield Record(" ".join(map(str, row.ravel().tolist())), place=place)
+            if not place % 1024:
+                tell(place / len(rows))
+
+
+def _loaded(path: Path, plain: Path) -> NDArray[Any]:
+    with plain.open("rb") as file:
         magic = file.read(6)
     if magic != b"\x93NUMPY":
         kind = "an archive of arrays (npz)" if magic.startswith(b"PK") else "no npy file"
-        remedy = "write one array with numpy.save"
-        raise DataError(f"this is {kind}", path=path, remedy=remedy if path.suffix == ".npy" else "decompress it first")
+        raise DataError(f"this is {kind}", path=path, remedy="write one array with numpy.save")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array: NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, which has errors of its own
         if "Python objects" in str(error):
             remedy = "save rows of different lengths as lists in Parquet"
             raise DataError("the array holds Python objects, not integers", path=path, remedy=remedy) from error
         raise DataError(f"damaged npy file: {error}", path=path, remedy="write it again with numpy.save") from error
-    if array.dtype.kind not in "iu":
-        raise DataError(f"got {array.dtype}, expected integers", path=path, remedy="convert it before saving")
-    if not array.size:
-        raise DataError(f"the array is empty: shape {array.shape}", path=path)
-    for place, row in enumerate(array.reshape(1, -1) if array.ndim < 2 else array, start=1):
-        yield Record(" ".join(map(str, row.ravel().tolist())), place=place)
+    return array
 
 
 def _has_header(path: Path) -> bool:

@@ -15,7 +15,7 @@ from discdiff.cli import main
 from discdiff.pipeline import Pipeline
 from tests.cli.conftest import Discdiff, Workshop
 
-COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show", "domains"]
+COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data", "show", "domains"]
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show",
     [
         (["sample", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["sample", "a_file"], "a_file: a file, not a run folder"),
-        (["sample", "."], "has no model.json"),
+        (["sample", "."], "has no config.json"),
         (["sample", "RUN", "-n", "-3"], "-n: got '-3', expected a positive integer"),
         (["sample", "RUN", "--length", "15"], "length: got 15, expected 1 to 14"),
         (["sample", "RUN", "--sampler", "ancestrl"], "no sampler 'ancestrl'"),
@@ -67,9 +67,18 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show",
         (["evaluate", "RUN"], "required: --reference"),
         (["evaluate", "RUN", "--reference", "one.fasta", "--sampler", "ordered", "--steps", "2"], "Leave steps out"),
         (["smaple", "RUN"], "invalid choice: 'smaple'"),
+        (["data"], "required: COMMAND"),
+        (["data", "inspekt", "one.fasta"], "invalid choice: 'inspekt'"),
+        (["data", "inspect", "nope.fasta"], "nope.fasta: no such file (did you mean 'one.fasta'?)"),
+        (["data", "inspect", "one.fasta", "--lenght", "3"], "unknown option --lenght; did you mean --length?"),
+        (["data", "inspect", "one.fasta", "--domain", "rna"], "no domain 'rna'"),
+        (["data", "inspect", "garbage.fasta"], "this looks like binary data"),
+        (["data", "inspect", "one.fasta", "--picture", "no/such/folder.png"], "the folder no/such does not exist"),
+        (["data", "inspect", "one.fasta", "--domain-option", "a=1"], "name the domain too"),
+        (["data", "inspect", "one.fasta", "--domain", "dna", "--domain-option", "a"], "expected NAME=VALUE"),
         (["show", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["show", "a_file"], "a_file: a file, not a run folder"),
-        (["show", "."], "has no model.json"),
+        (["show", "."], "has no config.json"),
         (["show", "RUN", "-o", "no/such/folder.txt"], "the folder no/such does not exist"),
         (["domains", "dna", "more"], "unknown argument more"),
     ],
@@ -105,7 +114,7 @@ def test_caret_under_the_fault(workshop: Workshop, discdiff: Discdiff) -> None:
     assert lines[1:] == ["  ACGT!", "      ^"]
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "domain.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
 def test_damaged_byte(workshop: Workshop, discdiff: Discdiff, tmp_path: Path, file: str) -> None:
     run = shutil.copytree(workshop.dna, tmp_path / "run")
     data = bytearray((run / file).read_bytes())
@@ -113,7 +122,8 @@ def test_damaged_byte(workshop: Workshop, discdiff: Discdiff, tmp_path: Path, fi
     (run / file).write_bytes(data)
     ran = discdiff("sample", run)
     assert ran.code == 2
-    assert ran.err == f"discdiff: {run / file}: damaged (its sha256 is not the one in model.json). Copy it again.\n"
+    said = "damaged (its sha256 is not the one in config.json). Copy the whole folder again."
+    assert ran.err == f"discdiff: {run / file}: {said}\n"
 
 
 def test_moved_run(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
@@ -143,7 +153,7 @@ def test_interrupt(workshop: Workshop, discdiff: Discdiff, monkeypatch: pytest.M
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "sample", interrupted)
+    monkeypatch.setattr(Pipeline, "draws", interrupted)
     ran = discdiff("sample", workshop.dna)
     assert (ran.code, ran.out, ran.err) == (130, "", "discdiff: interrupted\n")
 
@@ -152,7 +162,7 @@ def test_a_fault_of_ours(workshop: Workshop, discdiff: Discdiff, monkeypatch: py
     def broken(*_: object, **__: object) -> None:
         raise KeyError("boom")
 
-    monkeypatch.setattr(Pipeline, "sample", broken)
+    monkeypatch.setattr(Pipeline, "draws", broken)
     ran = discdiff("sample", workshop.dna)
     assert ran.code == 1
     assert "KeyError at test_faults.py:" in ran.err

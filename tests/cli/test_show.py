@@ -18,10 +18,12 @@ import pytest
 
 import discdiff as dd
 from discdiff.cli import main
-from discdiff.cli.show import DEFAULT_OF_BLOCKS, DEFAULT_SAMPLER, facts
+from discdiff.cli.show import examples
 from discdiff.description import build, describe
 from discdiff.pipeline.results import SamplingDefaults
+from discdiff.release.facts import DEFAULT_OF_BLOCKS, DEFAULT_SAMPLER, facts
 from tests.cli.conftest import SMALL, Discdiff, Workshop, write_fasta
+from tests.signed import change, edit
 
 
 def lines_of(text: str) -> dict[str, str]:
@@ -125,7 +127,7 @@ def test_no_template_is_shown_that_the_run_refuses(
     monkeypatch.chdir(tmp_path)
     options = ["--domain.tokenizer", "characters", "--data.length", "16"]
     assert main(["train", "x.txt", "--domain", "text", "--output", "run", "--quiet", *options, *SMALL]) == 0
-    assert [example.split()[1] for example in facts(Path("run"))["examples"]] == ["sample", "score"]
+    assert [example.split()[1] for example in examples(facts(Path("run")))] == ["sample", "score"]
     assert lines_of(discdiff("show", "run").out)["vocabulary"] == "7 tokens: ␣ а б в г д е"
 
 
@@ -159,29 +161,24 @@ def test_the_default_sampler(size: int | None, said: dict[str, Any]) -> None:
     assert describe(build(said))["class_path"] == describe(made.sampler)["class_path"]
 
 
-def edit(run: Path, **changes: Any) -> None:
-    saved = json.loads((run / "model.json").read_text())
-    (run / "model.json").write_text(json.dumps({**saved, **changes}))
-
-
 def test_damaged_runs(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
-    def refused(change: str) -> str:
-        run = shutil.copytree(workshop.dna, tmp_path / change)
-        if change == "no weights":
+    def refused(fault: str) -> str:
+        run = shutil.copytree(workshop.dna, tmp_path / fault)
+        if fault == "no weights":
             (run / "model.safetensors").unlink()
-        elif change == "another domain":
-            (run / "domain.json").write_text("{}")
-        elif change == "no model":
-            edit(run, model={"class_path": "discdiff.Diffusion"})
+        elif fault == "another domain":
+            change(run, "domain", {})
+        elif fault == "no model":
+            edit(run, model={"class_path": "discdiff.Diffusion", "init_args": {}})
         else:
             (run / "config.yaml").write_text("loss: [")
         ran = discdiff("show", run)
         assert (ran.code, ran.out) == (2, "")
         return ran.err
 
-    assert "model.safetensors: missing; model.json names it" in refused("no weights")
-    assert "domain.json: damaged" in refused("another domain")
-    assert "model.json: damaged (KeyError: 'init_args')" in refused("no model")
+    assert "model.safetensors: missing; config.json names it" in refused("no weights")
+    assert "config.json: damaged: domain: missing key 'name', missing key 'options'" in refused("another domain")
+    assert "config.json: damaged (KeyError: 'network')" in refused("no model")
     assert "config.yaml: cannot be read" in refused("a torn configuration")
 
 

@@ -15,19 +15,19 @@ from tests.cli.conftest import SMALL, Discdiff, Workshop, write_fasta
 
 def test_run_folder(workshop: Workshop) -> None:
     names = {path.name for path in workshop.dna.iterdir()}
-    expected = {"config.yaml", "domain.json", "tokenizer.json", "model.json", "model.safetensors", "metrics.csv"}
+    expected = {"config.yaml", "tokenizer.json", "config.json", "model.safetensors", "metrics.csv"}
     assert expected | {"environment.json", "checkpoints"} <= names
     resolved = yaml.safe_load((workshop.dna / "config.yaml").read_text())
     assert resolved["training"]["max_steps"] == 3
     assert resolved["network"]["init_args"]["dim"] == 16
     assert resolved["network"]["init_args"]["depth"] == 1
-    saved = json.loads((workshop.dna / "model.json").read_text())
+    saved = json.loads((workshop.dna / "config.json").read_text())
     assert saved["sampling"]["steps"] == 4
     assert saved["max_length"] == 14
 
 
 def test_labels_flow_from_the_data(workshop: Workshop) -> None:
-    saved = json.loads((workshop.labelled / "model.json").read_text())
+    saved = json.loads((workshop.labelled / "config.json").read_text())
     assert saved["label_names"] == ["no", "yes"]
     assert saved["model"]["init_args"]["network"]["init_args"]["num_labels"] == 2
 
@@ -43,7 +43,7 @@ def test_config_names_the_run(
     assert ran.code == 0, ran.err
     assert ran.out == "runs/mine\n"
     assert "next: discdiff sample runs/mine" in ran.err
-    assert (tmp_path / "runs" / "mine" / "model.json").is_file()
+    assert (tmp_path / "runs" / "mine" / "config.json").is_file()
 
     # the folder is in use now
     again = discdiff("train", "--config", config, "--data-root", workshop.folder, *small)
@@ -121,7 +121,7 @@ def test_lower_case_fasta_is_read(discdiff: Discdiff, tmp_path: Path) -> None:
     run = tmp_path / "run"
     ran = discdiff("train", tmp_path / "lower.fasta", "--domain", "dna", "--output", run, "--quiet", *SMALL)
     assert (ran.code, ran.err) == (0, "")
-    assert (run / "model.json").is_file()
+    assert (run / "config.json").is_file()
 
 
 def test_a_file_in_place_of_the_configurations(discdiff: Discdiff, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def read(path: Path, domain: SMILES | None = None, **options: object) -> list[Record]:
+def read(path: Path, domain: SMILES | None = None, **options: Any) -> list[Record]:
     return list((domain or SMILES()).read(path, **options))
 
 
@@ -83,7 +84,7 @@ def test_sd_file_with_a_wrong_molecule(tmp_path: Path) -> None:
     path = write(tmp_path, "a.sdf", sd_file(("CC", "fine", "x"), ("C(C)(C)(C)(C)C", "bad", "x")))
     with pytest.raises(DataError, match=r"a\.sdf, record bad, line \d+: valence: explicit valence.*5"):
         read(path)
-    with pytest.warns(UserWarning, match="skipped 1 of 2"):
+    with pytest.warns(UserWarning, match="1 of 2 records left out: valence"):
         assert [r.name for r in read(path, SMILES(on_invalid="skip"))] == ["fine"]
     text = path.read_text().split("M  END")[0]
     with pytest.raises(DataError, match="truncated"):
@@ -114,7 +115,7 @@ def test_bad_rows(tmp_path: Path, smiles: str, parts: list[str], name: str, capf
         read(path)
     for part in (*parts, str(path), "record 2"):
         assert part in str(caught.value)
-    with pytest.warns(UserWarning, match="skipped 1 of 3 records"):
+    with pytest.warns(UserWarning, match="1 of 3 records left out"):
         assert [r.sequence for r in read(path, SMILES(on_invalid="skip"))] == ["CC", "CO"]
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", ""), "RDKit's log must not reach the terminal"
@@ -137,7 +138,7 @@ def test_other_bad_files(tmp_path: Path) -> None:
         read(tmp_path / "g.smi")
     with pytest.raises(DataError, match=r"line 2.*byte 0x00"):
         read(write(tmp_path, "h.smi", "CC a\nC\x00C b\n"))
-    with pytest.raises(DataError, match=r"all 1 records are invalid; the first.*C\(C"):
+    with pytest.raises(DataError, match=r"no record is left: all 1 .*The first: record 1: 'C\(C'"):
         read(write(tmp_path, "i.smi", "C(C\n"), SMILES(on_invalid="skip"))
     with pytest.raises(ConfigError, match="'full', 'syntax', 'none'"):
         SMILES(validate=True)  # type: ignore[arg-type]

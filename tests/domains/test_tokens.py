@@ -68,8 +68,8 @@ def test_vocabulary_is_given_or_learned(tmp_path: Path) -> None:
     assert Tokens(50).fit(["1 2"]).vocab_size == 50
     learned = Tokens().fit(["1 2", "7"])
     assert learned.vocab_size == 8
-    learned.save(tmp_path)
-    back = Domain.load(tmp_path)
+    learned.save_tokenizer(tmp_path)
+    back = Domain.from_json(learned.to_json(), tmp_path)
     assert back.vocab_size == 8
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert tokenizer.encode("1 7 0").ids == [1, 7, 0] == back.encode("1 7 0")
@@ -77,7 +77,7 @@ def test_vocabulary_is_given_or_learned(tmp_path: Path) -> None:
 
 
 def test_run_folders_that_do_not_fit(tmp_path: Path) -> None:
-    Tokens(8).save(tmp_path)
+    Tokens(8).save_tokenizer(tmp_path)
     with pytest.raises(CheckpointError, match="got 8 tokens, expected 9"):
         Tokens(9).load_tokenizer(tmp_path)
     empty = Tokens()

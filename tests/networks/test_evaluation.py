@@ -110,6 +110,29 @@ def test_what_was_seen_longest_ago_is_forgotten() -> None:
     assert rows_asked(network) == [6, 6, 6, 6]
 
 
+def test_a_busy_row_does_not_make_another_forget() -> None:
+    """One row is shown new states again and again, another comes back to its own: known, as it would be alone."""
+    _, network = watched()
+    memory, quiet = Memory(torch.arange(2), 2), states(2)[:1]
+    read(network, quiet, memory.index(torch.tensor([0])))
+    for seed in range(1, 9):
+        read(network, states(2, seed)[1:], memory.index(torch.tensor([1])))
+    read(network, quiet, memory.index(torch.tensor([0])))
+    assert rows_asked(network) == [1] * 9
+    read(network, states(2, 8)[1:], memory.index(torch.tensor([1])))
+    assert rows_asked(network) == [1] * 9
+    read(network, states(2, 6)[1:], memory.index(torch.tensor([1])))
+    assert rows_asked(network) == [1] * 10
+
+
+def test_a_memory_does_not_grow() -> None:
+    _, network = watched()
+    memory = Memory(torch.arange(6), 2)
+    for seed in range(50):
+        read(network, states(6, seed), memory)
+    assert sum(len(rows.keys) for _, rows in memory._kept) <= 2 * 2 * 6 + 6
+
+
 def test_positions_are_finished_once() -> None:
     """A second reading of overlapping positions, of more rows, works out what is new."""
     _, network = watched()

@@ -101,8 +101,8 @@ def test_run_folder(quick_fit: Fit, train: SequenceDataset, valid: SequenceDatas
     )  # fmt: skip
     assert result.folder == folder
     assert {path.name for path in folder.iterdir()} == {
-        "checkpoints", "config.yaml", "domain.json", "environment.json", "metrics.csv", "model.json",
-        "model.safetensors", "profile.json", "samples.txt", "tokenizer.json",
+        "checkpoints", "config.json", "config.yaml", "environment.json", "metrics.csv", "model.safetensors",
+        "profile.json", "samples.txt", "tokenizer.json",
     }  # fmt: skip
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
     with (folder / "metrics.csv").open() as stream:
@@ -121,7 +121,7 @@ def test_run_folder(quick_fit: Fit, train: SequenceDataset, valid: SequenceDatas
 def test_run_folder_holds_the_averaged_weights(
     quick_fit: Fit, train: SequenceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Domain, "load", staticmethod(lambda _: Letters()))
+    monkeypatch.setattr(Domain, "from_json", staticmethod(lambda *_: Letters()))
     model = make_model()
     quick_fit(model, train, max_steps=5, folder=tmp_path / "run", ema_decay=0.9)
     loaded = load_run(tmp_path / "run")
@@ -132,10 +132,10 @@ def test_run_folder_holds_the_averaged_weights(
 
 def test_a_used_folder_is_not_overwritten_by_chance(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
     quick_fit(make_model(), train, max_steps=2, folder=tmp_path)
-    kept = (tmp_path / "model.json").read_text()
+    kept = (tmp_path / "config.json").read_text()
     with pytest.raises(CheckpointError, match="holds a run already"):
         quick_fit(make_model(), train, max_steps=2, folder=tmp_path)
-    assert (tmp_path / "model.json").read_text() == kept
+    assert (tmp_path / "config.json").read_text() == kept
     assert quick_fit(make_model(), train, max_steps=3, folder=tmp_path, overwrite=True).steps == 3
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="a file of that name"):
