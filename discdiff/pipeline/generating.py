@@ -83,7 +83,7 @@ def generate(
     arguments = asked.to_json()
     _check(asked, draws, division)
     form = part_format(division.form, pipeline.domain)
-    part_size = division.part_size or BATCHES_A_PART * asked.batch_size
+    part_size = BATCHES_A_PART * asked.batch_size if division.part_size is None else division.part_size
     profiled = asked.error is not None or asked.grid == "optimised"
     run = identity(pipeline, profiled=profiled)
     how = {"form": form, "format_name": division.form, "run": run, "arguments": arguments, "tag": division.tag}

@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "argument": ({"stepz": 3}, "sample: no argument 'stepz'.*Did you mean 'steps'?"),
     "n": ({"n": 0}, "n: got 0, expected a whole number from 1 on"),
     "parts": ({"n": 10**9, "part_size": 10}, "part_size: got 10, which makes 100,000,000 parts.*give 1000 or more"),
+    "part": ({"part_size": 0}, "part_size: got 0, expected a whole number from 1 on"),
     "batch": ({"batch_size": 0}, "batch_size=0; expected at least 1"),
     "length": ({"length": 13}, "length: got 13, expected 1 to 12"),
     "template": ({"template": "NNQ"}, "'Q'"),
