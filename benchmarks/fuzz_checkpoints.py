@@ -145,7 +145,7 @@ class Subject:
     def folder(self, draw: random.Random) -> bool:
         """Whether a folder with one file changed gives what was saved."""
         name = draw.choice(list(self.files))
-        return self._load({**self.files, name: changed_bytes(self.files[name], draw)})
+        return self.load({**self.files, name: changed_bytes(self.files[name], draw)})
 
     def signed(self, draw: random.Random) -> None:
         """Load a folder whose values were changed and signed again."""
@@ -164,9 +164,10 @@ class Subject:
             for name in set(manifest["sha256"]) & set(files) - set(DIGESTED):
                 manifest["sha256"][name] = hashlib.sha256(files[name]).hexdigest()
             files[MANIFEST] = sealed(manifest)
-        self._load(files)
+        self.load(files)
 
-    def _load(self, files: dict[str, bytes]) -> bool:
+    def load(self, files: dict[str, bytes]) -> bool:
+        """Whether a folder of these files gives what was saved."""
         for name, data in files.items():
             (self.run / name).write_bytes(data)
         return same(Pipeline.load(self.run, device="cpu"), self.pipe)
@@ -174,6 +175,10 @@ class Subject:
     def whole(self, draw: random.Random) -> bool:
         """Whether a checkpoint with some bytes changed gives what was saved."""
         self.path.write_bytes(changed_bytes(self.checkpoint, draw))
+        return self.same_state()
+
+    def same_state(self) -> bool:
+        """Whether the checkpoint that is there gives what was saved."""
         return equal(AtomicCheckpointIO().load_checkpoint(self.path), self.state)
 
     def packed(self, draw: random.Random) -> None:
