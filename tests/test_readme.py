@@ -74,7 +74,7 @@ def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < bound.standard_error < 1
 
     assert [command.split()[1] for command in COMMANDS] == [
-        *("train", "sample", "infill", "score", "evaluate", "profile", "sample", "show", "domains")
+        *("train", "sample", "infill", "score", "evaluate", "profile", "sample", "show", "export", "domains")
     ]
     for command in COMMANDS:
         words = shlex.split(command)[1:]

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: TID251 - the name of an error; nothing is unpickled here
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from discdiff.errors import CheckpointError
+from discdiff.training.archive import check_archive
 from discdiff.training.writing import sync_folder
 
 
@@ -87,10 +87,13 @@ class AtomicCheckpointIO(CheckpointIO):
         """
         target = local(path)
         try:
+            check_archive(target)
             loaded = torch.load(target, map_location=map_location or "cpu", weights_only=True)  # noqa: TID251
         except FileNotFoundError as error:
             raise CheckpointError(f"{target}: no such checkpoint") from error
-        except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except CheckpointError:
+            raise
+        except Exception as error:
             reason = str(error).split("\n")[0][:200]
             raise CheckpointError(f"{target}: damaged, or no checkpoint of discdiff ({reason})") from error
         if not isinstance(loaded, dict):
