@@ -138,9 +138,9 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     alone = run([*words, "-n", str(arguments.check), "-o", f"{whole}/"], whole, lambda parts: False, log)
     assert alone.code == 0, log.read_text()[-2000:]
     same = [path.read_bytes() == (folder / path.name).read_bytes() for path in sorted(whole.glob("part-*"))]
-    first_done, last = kills[-1]["parts"] if kills else 0, seen.memory
-    going = [(count, size) for count, size in last if count > first_done]  # past loading
-    quarter = max(1, len(going) // 4)
+    first_done = kills[-1]["parts"]
+    going = [(count, size) for count, size in seen.memory if count > first_done]  # past loading
+    chosen = [going[i * (len(going) - 1) // 9] for i in range(10)]
     return {
         "n": arguments.n,
         "parts": parts,
@@ -157,8 +157,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         },
         "memory_mib": {
             "peak": max(size for each in starts for _, size in each.memory) / MIB,
-            "first_quarter_of_last_start": max(size for _, size in going[:quarter]) / MIB,
-            "last_quarter_of_last_start": max(size for _, size in going[-quarter:]) / MIB,
+            "of_last_start_by_parts": [[count, round(size / MIB, 1)] for count, size in chosen],
         },
     }
 

@@ -42,6 +42,7 @@ def held_out(experiment: Experiment, pipe: dd.Pipeline, sequences: int) -> tuple
     """The test split, or the validation split where there is none; at most `sequences` of it, always the same ones."""
     split = "test" if experiment.data.path("test") is not None else "valid"
     dataset = experiment.data.read(pipe.domain, split, label_names=pipe.label_names)
+    assert isinstance(dataset, SequenceDataset), "windows of genomes are no part of these tasks"
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:sequences]
     return split, dataset.subset(chosen.sort().values)
 

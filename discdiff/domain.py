@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.constraints import Constraint
-    from discdiff.data import SequenceDataset
+    from discdiff.data import Dataset, SequenceDataset
     from discdiff.rules import Rule, Rules
     from discdiff.sequences import Sequences
 
@@ -134,16 +134,17 @@ class Domain(ABC):
             DataError: names file, record, line or column, and the remedy.
         """
 
-    def likeness(self, path: str | Path) -> float:
+    def likeness(self, path: str | Path, **options: Any) -> float:
         """How much the beginning of a file looks like this domain's: the share of its first records that can be used.
 
-        A file is taken to be of the domain with the smallest alphabet among those that it looks like.
+        Options are those of `read`, as far as the format takes them. A file is taken to be of the domain with the
+        smallest alphabet among those that it looks like.
         """
         from discdiff.data.faults import Faults
 
         faults, kept = Faults(path, "skip"), 0
         try:
-            for _ in islice(self.read(path, faults=faults), 100):
+            for _ in islice(self.read(path, faults=faults, **options), 100):
                 kept += 1
                 if faults.count > 100:
                     break
@@ -163,6 +164,14 @@ class Domain(ABC):
         from discdiff.data import SequenceDataset
 
         return SequenceDataset.read(self, path, length=length, **options)
+
+    def windows(self, path: str | Path, *, length: int, **options: Any) -> Dataset:
+        """Windows of `length` tokens of a file's long sequences (genomes), cut out when they are asked for.
+
+        Raises:
+            ConfigError: the domain has none, or an option that it does not take.
+        """
+        raise ConfigError(f"windows: the domain {self.name!r} has none; they are for genomes (dna). Leave them out")
 
     # ---- what users know and want to know ---------------------------------------------------------------------------
     @abstractmethod

@@ -66,7 +66,8 @@ def _plain(title: str, total: int | None, done: float) -> Report:
 
 
 def _count(share: float, total: int, done: float, seconds: float) -> str:
-    return f"{share * total:,.0f} of {total:,}, {(share - done) * total / max(seconds, 1e-3):,.0f}/s"
+    rate = (share - done) * total / max(seconds, 1e-3)
+    return f"{share * total:,.0f} of {total:,}, {rate:,.{0 if rate >= 10 else 1}f}/s"
 
 
 def _duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from discdiff.constraints import Constraint
 from discdiff.data.files import Faults, accepted_values, is_table, read_table
 from discdiff.domain import Domain, Record
 from discdiff.errors import ConfigError, DataError, UnknownTokenError
-from domains.alphabet import Alphabet, shown
+from domains.alphabet import UNKNOWN, Alphabet, shown
 from domains.fasta import Entry, read_entries, write_fasta
 from domains.templates import LetterTemplates
 
@@ -121,9 +121,9 @@ class Letters(Domain):
 
     def encode_array(self, sequence: str, *, record: object | None = None) -> NDArray[Any]:
         if sequence.isascii():
-            tokens = np.frombuffer(sequence.encode().translate(self._tokens, self._deleted), dtype=np.uint8)
-            if not len(tokens) or tokens.max() < len(self.alphabet):
-                return tokens
+            tokens = sequence.encode().translate(self._tokens, self._deleted)
+            if UNKNOWN not in tokens:
+                return np.frombuffer(tokens, dtype=np.uint8)
         # anything unusual: ambiguity codes, a stop codon, a fault
         return np.array(self.encode(sequence, record=record), dtype=np.uint8)
 
@@ -142,7 +142,7 @@ class Letters(Domain):
     # ---- characters outside the alphabet ----------------------------------------------------------------------------
     def _drawn(self, text: str) -> str:
         """The text with each ambiguity code replaced by one of its letters."""
-        random = np.random.default_rng(zlib.crc32(text.encode()))
+        random = np.random.default_rng(zlib.crc32(text.encode("utf-8", "surrogatepass")))
         return "".join(
             c if c in self.alphabet or c not in self.codes else self.codes[c][random.integers(len(self.codes[c]))]
             for c in text
@@ -191,13 +191,16 @@ class Letters(Domain):
             return self._checked(path, records, taken, warn=faults is None)
         return self._checked(path, _records(path, kind, faults=taken, **options), taken, warn=faults is None)
 
-    def likeness(self, path: str | Path) -> float:
+    def likeness(self, path: str | Path, **options: Any) -> float:
         """The share of letters of the alphabet, gaps and the code for any, in the first records."""
         known = self.alphabet.letters + _GAPS + "*"
         known += "".join(code for code, meant in self.codes.items() if len(meant) == len(self.letters))
         total = fitting = 0
         try:
-            rows: Iterable[Record | Entry] = read_table(path) if is_table(path) else read_entries(path)
+            form = {name: options[name] for name in ("format", "encoding") if name in options}
+            rows: Iterable[Record | Entry] = (
+                read_table(path, **options) if is_table(path) else read_entries(path, **form)
+            )
             for row in islice(rows, 100):
                 text = self.normalized(row.sequence[:10_000])
                 total += len(text)

@@ -51,6 +51,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 PUBLIC_TO_DOMAINS = {
     "discdiff",
     "discdiff.constraints",
+    "discdiff.data",
     "discdiff.data.files",
     "discdiff.domain",
     "discdiff.errors",

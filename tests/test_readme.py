@@ -120,6 +120,7 @@ def test_no_other_page_has_blocks() -> None:
     assert [page for page, blocks in SHOWN.items() if blocks] == [
         "README.md",
         "docs/constraints.md",
+        "docs/generation.md",  # in tests/generation/test_page.py
         "docs/text-constraints.md",
     ]
 

@@ -3,6 +3,7 @@
 examples:
   discdiff data inspect reads.fasta.gz                          # counts, lengths, alphabet, duplicates, faults
   discdiff data inspect molecules.csv --domain smiles --length 64 --picture lengths.png
+  discdiff data prepare reads.fasta --domain dna                # encode them ahead of training
   discdiff data inspect 'hf://owner/name?split=train&column=text' --limit 10000 --json
 
 `discdiff data COMMAND --help` has the options.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 
-from discdiff.cli import inspect
+from discdiff.cli import inspect, prepare
 
 # modules with `add_arguments` and `run`, by the name of the subcommand
 SUBCOMMANDS = {
     "inspect": inspect,
+    "prepare": prepare,
 }
 
 

@@ -62,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     from discdiff.progress import progress
 
     check_file(arguments.file)
-    domain, guessed = _domain(arguments)
     names = ("sequence_column", "label_column", "name_column", "separator", "encoding", "format")
     reading: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
     if arguments.where:
         reading["where"] = options.where_of(arguments.where)
+    domain, guessed = _domain(arguments, reading)
     with progress(f"reading {Path(arguments.file).name}", enabled=not arguments.quiet) as report, watching(report):
         found = inspect(
             domain, arguments.file, canonical=not arguments.exact_only, limit=arguments.limit,
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _domain(arguments: argparse.Namespace) -> tuple[Domain, bool]:
+def _domain(arguments: argparse.Namespace, reading: dict[str, Any]) -> tuple[Domain, bool]:
     """The domain that was named, or the one that the file looks like, and whether it was guessed."""
     from discdiff.data.inspection import guess_domain
     from discdiff.domain import domain, domain_names
@@ -105,7 +105,7 @@ def _domain(arguments: argparse.Namespace) -> tuple[Domain, bool]:
             known[name] = domain(name)
         except (ConfigError, ImportError, AttributeError):  # one that cannot be loaded, or needs options
             continue
-    return known[guess_domain(arguments.file, known)], True
+    return known[guess_domain(arguments.file, known, **reading)], True
 
 
 def write_report(found: Inspection, stream: TextIO, *, guessed: bool, length: int | None) -> None:

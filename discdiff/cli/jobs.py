@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from discdiff.cli import options
+from discdiff.cli import options, output
 from discdiff.errors import ConfigError
 
 FORMATS = ("parquet", "jsonl", "own")
@@ -17,6 +17,9 @@ FORMATS = ("parquet", "jsonl", "own")
 
 MANY = 100_000
 """Samples from which on a folder is worth a word."""
+
+AT_A_TIME = 16_384
+"""Samples in memory, of those that go to one place."""
 
 
 class _Output(argparse.Action):
@@ -57,7 +60,7 @@ def folder(arguments: argparse.Namespace) -> Path | None:
 
     Raises:
         ConfigError: options of jobs without a folder, or two formats.
-        DiscdiffError: the folder holds something else.
+        DiscdiffError: the folder holds something else, or the file cannot be written.
     """
     names = ("format", "part_size", "devices", "shard")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name) is not None]
@@ -67,6 +70,7 @@ def folder(arguments: argparse.Namespace) -> Path | None:
             raise ConfigError(f"{given[0]}: is for samples that go into a folder; say -o FOLDER")
         return None
     if not (given or arguments.as_folder or path.is_dir()):
+        output.check_output(path)
         return None
     if arguments.json and arguments.format not in (None, "jsonl"):
         raise ConfigError(f"--json --format {arguments.format}: two formats; give one")
@@ -81,8 +85,8 @@ def folder(arguments: argparse.Namespace) -> Path | None:
     return path
 
 
-def run(arguments: argparse.Namespace, into: Path, how: Mapping[str, Any], template: str | None) -> int:
-    """Make what is missing of a job; `how` are arguments of `Pipeline.sample`."""
+def to_folder(arguments: argparse.Namespace, how: Mapping[str, Any], into: Path) -> int:
+    """Make what is missing of a job; `how` are arguments of `Pipeline.sample_to`."""
     from discdiff.manifest import read_manifest
 
     read_manifest(arguments.run_folder)  # a wrong path is told before torch is imported
@@ -94,7 +98,6 @@ def run(arguments: argparse.Namespace, into: Path, how: Mapping[str, Any], templ
     report = pipeline.sample_to(
         into,
         arguments.n,
-        template=template,
         format="jsonl" if arguments.json else arguments.format or "parquet",
         part_size=arguments.part_size,
         shard=arguments.shard,
@@ -105,11 +108,20 @@ def run(arguments: argparse.Namespace, into: Path, how: Mapping[str, Any], templ
     return 0
 
 
-def advise(arguments: argparse.Namespace) -> None:
-    """Say of many samples to one place that a folder would keep what is done."""
+def to_stream(arguments: argparse.Namespace, how: Mapping[str, Any]) -> int:
+    """Write samples to one file, or to standard output; of many, some at a time."""
     if arguments.n >= MANY and not arguments.quiet:
         print(
             f"discdiff: {arguments.n:,} samples in one piece are lost if this is interrupted; -o FOLDER/ keeps them in "
             "parts, and goes on from there",
             file=sys.stderr,
         )
+    pipeline = options.load(arguments)
+
+    from discdiff.pipeline.asking import Asked
+
+    asked = Asked.of({name: value for name, value in how.items() if name != "progress"})
+    whole = asked.error is not None or asked.grid is not None  # what they lose on average is said first
+    chunks = pipeline.draws(asked).chunks(arguments.n, arguments.n if whole else AT_A_TIME, progress=how["progress"])
+    output.write_sequences(pipeline.domain, chunks, arguments.output, as_json=arguments.json, quiet=arguments.quiet)
+    return 0

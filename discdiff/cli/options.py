@@ -269,7 +269,7 @@ def add_column_arguments(group: argparse._ArgumentGroup) -> None:
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep these rows only; may be repeated")
 
 
-def add_fault_arguments(group: argparse._ArgumentGroup) -> None:
+def add_fault_arguments(group: argparse._ActionsContainer) -> None:
     """Add what to do with records that cannot be used."""
     group.add_argument(
         "--on-error",

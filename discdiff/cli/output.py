@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,7 @@ from discdiff.errors import DiscdiffError
 if TYPE_CHECKING:
     from discdiff.domain import Domain
     from discdiff.pipeline import Samples
+    from discdiff.samplers import Certificate
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, own: str) -> None:
@@ -60,26 +62,32 @@ def results(path: Path | None) -> Iterator[TextIO]:
     print(f"wrote {path}", file=sys.stderr)
 
 
-def write_sequences(domain: Domain, samples: Samples, path: Path | None, *, as_json: bool, quiet: bool = True) -> None:
-    """Write samples in the domain's own format, or as JSON lines with the reason for each invalid one.
+def write_sequences(
+    domain: Domain, chunks: Iterable[Samples], path: Path | None, *, as_json: bool, quiet: bool = True
+) -> None:
+    """Write samples as they come in the domain's own format, or as JSON lines with the reason for each invalid one.
 
-    What their schedule loses is said on standard error and, in JSON, of each.
+    What their schedule loses is said on standard error and, in JSON, of each; such samples come as one chunk.
     """
     from discdiff.domain import Record
 
-    certificate = samples.certificate
-    if certificate is not None and not quiet:
-        print(certificate, file=sys.stderr)
+    coming = iter(chunks)
+    first = next(coming)
+    if first.certificate is not None and not quiet:
+        print(first.certificate, file=sys.stderr)
+    numbered = enumerate((each for chunk in itertools.chain([first], coming) for each in _each(chunk)), 1)
     with results(path) as stream:
         if not as_json:
-            domain.write((Record(s, name=f"sample_{i}", place=i) for i, s in enumerate(samples, 1)), stream)
+            domain.write((Record(text, name=f"sample_{i}", place=i) for i, (text, _) in numbered), stream)
             return
-        for i, sequence in enumerate(samples):
-            reason = domain.invalid(sequence)
-            row = {"name": f"sample_{i + 1}", "sequence": sequence, "valid": reason is None, "reason": reason}
-            if samples.certificates:
-                row |= {"certificate": samples.certificates[i].to_json()}
-            write_json(row, stream)
+        for i, (text, certificate) in numbered:
+            reason = domain.invalid(text)
+            row = {"name": f"sample_{i}", "sequence": text, "valid": reason is None, "reason": reason}
+            write_json(row if certificate is None else row | {"certificate": certificate.to_json()}, stream)
+
+
+def _each(samples: Samples) -> Iterator[tuple[str, Certificate | None]]:
+    return zip(samples, samples.certificates or itertools.repeat(None), strict=False)
 
 
 def write_json(row: Mapping[str, Any], stream: TextIO) -> None:

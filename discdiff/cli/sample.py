@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 
-from discdiff.cli import jobs, options, output
+from discdiff.cli import jobs, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,16 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     into = jobs.folder(arguments)
-    if into is None:
-        output.check_output(arguments.output)
     asked, how = options.rules(arguments), options.sampling(arguments)  # before the model is loaded
     options.check_asked(arguments.run_folder, asked, length=arguments.length)
-    how |= {"length": arguments.length, "rules": asked, "valid": arguments.valid}
-    if into is not None:
-        return jobs.run(arguments, into, how, None)
-    jobs.advise(arguments)
-    pipeline = options.load(arguments)
-    samples = pipeline.sample(arguments.n, **how)
-    target, as_json = arguments.output, arguments.json
-    output.write_sequences(pipeline.domain, samples, target, as_json=as_json, quiet=arguments.quiet)
-    return 0
+    how |= {"length": arguments.length, "rules": asked, "valid": arguments.valid, "template": None}
+    return jobs.to_stream(arguments, how) if into is None else jobs.to_folder(arguments, how, into)

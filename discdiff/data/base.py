@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class Dataset(ABC):
         """How often the model sees each of its tokens: int64 `[vocab_size]`."""
 
     @abstractmethod
-    def split(self, fraction: float = 0.05, *, seed: int = 0) -> tuple[Self, Self]:
+    def split(self, fraction: float = 0.05, *, seed: int = 0) -> tuple[Dataset, Dataset]:
         """A training and a validation part: about `fraction` of the sequences go to the second."""
 
     @abstractmethod

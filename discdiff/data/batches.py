@@ -15,13 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.data.prefetch import in_order
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffError
 from discdiff.randomness import Keys
 from discdiff.sequences import Sequences
 
 Indices = npt.NDArray[np.int64]
+_SHUFFLED = 1 << 20
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -91,8 +92,12 @@ class LengthBuckets:
         return [parts[i] for i in self._shuffle(len(parts), epoch, "shuffle batches")]
 
     def _shuffle(self, n: int, epoch: int, purpose: str) -> Indices:
-        keys = Keys(self.seed, torch.arange(n), step=epoch)
-        return keys.uniform((n,), purpose, torch.float64).argsort(stable=True).numpy()
+        order = np.empty(n, dtype=np.float64)
+        for start in range(0, n, _SHUFFLED):  # in parts: the hash takes several times the memory of its result
+            rows = torch.arange(start, min(start + _SHUFFLED, n))
+            keys = Keys(self.seed, rows, step=epoch)
+            order[start : start + _SHUFFLED] = keys.uniform((len(rows),), purpose, torch.float64).numpy()
+        return order.argsort(kind="stable")
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ class Batch:
         in.
         """
         rows = self.sequences.ids
-        assert rows is not None, "batches of a SequenceDataset carry ids"
+        assert rows is not None, "batches of a data set carry ids"
         return Keys(seed, rows, step=self.epoch, strata=self.strata)
 
     def dropout_seed(self, seed: int) -> int:
@@ -167,7 +172,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: SequenceDataset,
+        dataset: Dataset,
         batch_size: int,
         *,
         steps: int,
@@ -249,7 +254,7 @@ class BatchLoader:
         self.position = int(state["position"])
 
 
-def evaluation_batches(dataset: SequenceDataset, batch_size: int) -> Iterator[Sequences]:
+def evaluation_batches(dataset: Dataset, batch_size: int) -> Iterator[Sequences]:
     """Every sequence once, longest first (a batch too large for memory fails at once), in batches of like
     length.
     """

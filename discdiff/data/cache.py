@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from discdiff.data.columns import FileColumns, Strings, cannot_write, checksum_of, column_file, mapped
 from discdiff.data.encoding import Encoded
 from discdiff.data.faults import Fault
-from discdiff.data.streams import SUFFIXES, check_file
+from discdiff.data.hub import Hub
+from discdiff.data.paths import SUFFIXES, check_file, is_hub
 from discdiff.errors import DataError, DiscdiffError, DiscdiffWarning
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ def cache_folder(cache: Cache, path: str | Path) -> Path | None:
     if cache is not None:
         return default if cache is True else Path(cache).expanduser()
     path = Path(path)
-    if not path.is_file() or path.stat().st_size < (SMALL // 4 if path.suffix.lower() in SUFFIXES else SMALL):
+    if is_hub(path):
+        with Hub(path, lists=True) as source:
+            size = source.identity[1]
+    else:
+        size = path.stat().st_size if path.is_file() else 0
+    if size < (SMALL // 4 if path.suffix.lower() in SUFFIXES else SMALL):
         return None
     try:
         default.mkdir(parents=True, exist_ok=True)
@@ -112,7 +118,10 @@ def _with_note(found: tuple[Encoded, list[tuple[str, str]]], said: str) -> Encod
 
 
 def content_hash(path: Path, folder: Path | None) -> str:
-    """SHA-256 of a file's bytes; remembered in a cache by the file's path, size and times."""
+    """SHA-256 of a file's bytes; remembered in a cache by the file's path, size and times. Data sets have their own."""
+    if is_hub(path):
+        with Hub(path, lists=True) as source:
+            return _digest(f"{path} {source.identity}".encode())
     stat = _stat(path)
     memory = None if folder is None else folder / "files" / _digest(str(path.resolve()).encode())
     if memory is not None:
@@ -133,6 +142,8 @@ def content_hash(path: Path, folder: Path | None) -> str:
 
 
 def _stat(path: Path) -> list[int]:
+    if is_hub(path):
+        return []  # its files are never changed, but replaced
     found = path.stat()
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
@@ -155,6 +166,15 @@ def _key(content: str, domain: Domain, reading: Mapping[str, Any]) -> str:
         "domain": [f"{kind.__module__}.{kind.__qualname__}", domain.options(), vocabulary],
         "reading": dict(reading),
     }
+    return digest_of(parts)
+
+
+def digest_of(parts: object) -> str:
+    """SHA-256 of JSON values, tuples, sets and paths.
+
+    Raises:
+        DiscdiffError: a value of another kind.
+    """
     return _digest(json.dumps(parts, sort_keys=True, default=_plain).encode())
 
 
@@ -235,7 +255,7 @@ def open_entry(entry: Path) -> Encoded:
     return Encoded(
         columns["tokens"], columns["starts"], columns["sizes"], columns.get("labels"), meta["label_names"], names,
         columns.get("places"), list(meta["notes"]), [Fault(**fault) for fault in meta["skipped"]],
-        crc=meta["columns"]["tokens"]["crc"], reopen=(open_entry, (entry,)),
+        crc=meta["columns"]["tokens"]["crc"], folder=entry, reopen=open_entry,
     )  # fmt: skip
 
 

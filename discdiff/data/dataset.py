@@ -96,7 +96,7 @@ class SequenceDataset(Dataset):
                 of them (`"report"`). A file that is damaged as a whole is refused in any case.
             cache: where the encoded form is kept. None: files from 32 MB on (8 MB compressed) in `$DISCDIFF_CACHE`, or
                 `~/.cache/discdiff`; smaller ones in memory. True: there in any case. False: in memory. Or a folder.
-            progress: show progress on standard error while a file is encoded.
+            progress: show progress on standard error while a file is encoded into the cache.
             keep: which records to take; without it, all. What is chosen so is kept in memory.
             options: what `domain.read` takes, such as `where`, `sequence_column`, `label_column`.
 
@@ -107,10 +107,13 @@ class SequenceDataset(Dataset):
         """
         check_reading(domain, length=length, on_long=on_long, end_token=end_token)
 
+        folder = None if keep is not None else cache_folder(cache, path)  # which records it takes has no name
+
         def make(columns: Columns | None) -> Encoded:
             faults = Faults(path, on_error)
-            with show_progress(f"encoding {Path(path).name}", enabled=progress) as report, watching(report):
-                records = domain.read(path, faults=faults, **options)
+            records = domain.read(path, faults=faults, **options)
+            shown = progress and folder is not None
+            with show_progress(f"encoding {Path(path).name}", enabled=shown) as report, watching(report):
                 return encode_records(
                     domain,
                     records if keep is None else filter(keep, records),
@@ -122,7 +125,6 @@ class SequenceDataset(Dataset):
                     faults=faults,
                 )
 
-        folder = None if keep is not None else cache_folder(cache, path)  # which records it takes has no name
         if folder is None:
             return cls(domain, make(None), length=length, end_token=end_token)
         reading = {"length": length, "on_long": on_long, "label_names": label_names, "options": options}
@@ -183,6 +185,11 @@ class SequenceDataset(Dataset):
         if self.domain is None:
             return int(self._encoded.tokens.max()) + 1
         return self.domain.vocab_size + (self.end_token is not None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the arrays are mapped from, or None where they are in memory."""
+        return self._encoded.folder
 
     @cached_property
     def lengths(self) -> Tensor:

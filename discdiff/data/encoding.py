@@ -39,7 +39,8 @@ class Encoded:
         notes: what was left out or cut.
         skipped: the records that were left out (the first `faults.LISTED` of them).
         crc: CRC-32 of `tokens`, where it is known.
-        reopen: makes the same object again in another process, where the arrays are mapped.
+        folder: where the arrays are mapped from, or None where they are in memory.
+        reopen: makes the same object again in another process, given `folder`.
     """
 
     tokens: Array
@@ -52,11 +53,12 @@ class Encoded:
     notes: list[str] = field(default_factory=list)
     skipped: list[Fault] = field(default_factory=list)
     crc: int | None = None
-    reopen: tuple[Callable[..., Encoded], tuple[Any, ...]] | None = None
+    folder: Path | None = None
+    reopen: Callable[[Path], Encoded] | None = None
 
     def __reduce__(self) -> Any:
         """Mapped arrays are mapped again by a worker process, not copied to it."""
-        return super().__reduce__() if self.reopen is None else self.reopen
+        return super().__reduce__() if self.reopen is None else (self.reopen, (self.folder,))
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:

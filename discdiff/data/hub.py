@@ -37,9 +37,14 @@ class Hub(Source):
         MissingDependencyError: `datasets` is not installed.
     """
 
-    def __init__(self, path: Path, lists: bool, streaming: bool = False) -> None:
-        self.path, self._lists = path, lists
-        self._name, self._asked = _parse(path)
+    def __init__(self, path: str | Path, lists: bool, streaming: bool = False) -> None:
+        self._lists = lists
+        self._name, self.path, query = _parse(str(path))
+        self._asked = dict(parse_qsl(query, keep_blank_values=True))
+        if odd := [key for key in self._asked if key not in _KEYS]:
+            raise DataError(f"unknown option {odd[0]!r}", path=self.path, remedy=f"known: {', '.join(_KEYS)}")
+        if not self._name:
+            raise DataError("no name", path=self.path, remedy="such as hf://owner/name?split=train")
         self._data = self._loaded(streaming)
         # a stream may not know its columns before its first row
         self.columns = list(self._data.column_names or next(iter(self._data), {}))
@@ -50,6 +55,11 @@ class Hub(Source):
     def column(self) -> str | None:
         """The column of sequences that the name asks for, or None."""
         return self._asked.get("column")
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """What tells the rows from those of another data set, and how many bytes of Arrow they take."""
+        return str(self._data._fingerprint), int(self._data.data.nbytes)
 
     def close(self) -> None:
         del self._data
@@ -120,21 +130,15 @@ class Hub(Source):
         return DataError(f"cannot be loaded: {first}", path=self.path, remedy=remedy)
 
 
-def _parse(path: Path) -> tuple[str, dict[str, str]]:
-    """The name and the options of `hf://name?key=value`; `Path` may have taken one of the slashes."""
-    text = str(path)
-    prefix = re.match(r"hf:/+", text)
+def _parse(path: str) -> tuple[str, str, str]:
+    """Of `hf://name?key=value`: the name, the whole as it is told, the options. `Path` may have taken slashes."""
+    prefix = re.match(r"hf:/*", path)
     if prefix is None:
-        return text, {}
-    name, _, query = text[prefix.end() :].partition("?")
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    if odd := [key for key in asked if key not in _KEYS]:
-        raise DataError(f"unknown option {odd[0]!r}", path=path, remedy=f"known: {', '.join(_KEYS)}")
-    name = unquote(name)
-    if not name:
-        raise DataError("no name", path=path, remedy="such as hf://owner/name?split=train")
-    absolute = Path("/", name)
-    return str(absolute) if not Path(name).exists() and absolute.exists() else name, asked
+        return path, path, ""
+    name, mark, query = path[prefix.end() :].partition("?")
+    if name and not Path(unquote(name)).exists() and Path("/", unquote(name)).exists():
+        name = f"/{name}"
+    return unquote(name), f"hf://{name}{mark}{query}", query
 
 
 def _cell(cell: Any, classes: list[str] | None) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from discdiff.data.faults import Fault, Faults
 from discdiff.data.paths import is_hub
+from discdiff.data.streams import open_text
 from discdiff.data.tables import columns_of, is_table
 from discdiff.errors import ConfigError, DataError, DiscdiffError
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from discdiff.domain import Domain
     from discdiff.records import Record
 
-LIKELY = 0.9
-"""What `Domain.likeness` must reach for a guess."""
+LIKELY, POSSIBLE = 0.9, 0.5
+"""What `Domain.likeness` must reach for a guess: for that of the smallest alphabet, and for the best of worse ones."""
 SHARES = (0.5, 0.9, 0.95, 0.99, 1.0)
 _DISTINCT = 100_000  # different symbols or labels that are counted one by one
 
@@ -140,11 +141,9 @@ def inspect(
     faults = Faults(path, "skip", listing=listing)
     count = _counter(domain)
     found = Inspection(str(path), domain.name, count.unit, domain.streams)
-    if is_hub(path):
-        options |= {"streaming": True}
+    options = _streamed(path, options)
     if is_table(path):
-        asked = {name: options[name] for name in ("separator", "encoding") if name in options}
-        found.columns = columns_of(path, **asked)
+        found.columns = _columns(path, options)
     exact, meant, places = array("q"), array("q"), array("q")
     records = iter(domain.read(path, faults=faults, **options))
     for record in records if limit is None else islice(records, limit):
@@ -176,6 +175,15 @@ def inspect(
     found.remarks = faults.remarks
     faults.close()
     return found
+
+
+def _streamed(path: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Data sets of the hub are looked at as they come over the network."""
+    return dict(options) | ({"streaming": True} if is_hub(path) else {})
+
+
+def _columns(path: str | Path, options: Mapping[str, Any]) -> list[str]:
+    return columns_of(path, **{name: options[name] for name in ("separator", "encoding") if name in options})
 
 
 def _hash(text: str) -> int:
@@ -244,15 +252,23 @@ def _counter(domain: Domain) -> _Tokens | _Parts:
         return _Parts(domain)
 
 
-def guess_domain(path: str | Path, domains: Mapping[str, Domain]) -> str:
+def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any) -> str:
     """The most specific of the domains that a file's beginning looks like: the one with the smallest alphabet.
 
+    Where there are many faults, it is the one that the beginning looks like most.
+
     Raises:
-        DataError: it looks like none.
+        DataError: it looks like none, or cannot be read at all.
     """
-    likeness = {name: one.likeness(path) for name, one in domains.items()}
-    likely = [name for name, value in likeness.items() if value >= LIKELY]
-    if not likely:
+    if is_table(path):
+        _columns(path, options)
+    likeness = {name: one.likeness(path, **_streamed(path, options)) for name, one in domains.items()}
+    best = max(likeness.values())
+    likely = [name for name, value in likeness.items() if value >= min(best, LIKELY)]
+    if best < POSSIBLE:
+        if not any(likeness.values()):
+            with open_text(path, options.get("encoding", "utf-8")) as stream:
+                stream.read(1 << 20)  # tells if it is no text, or damaged
         found = ", ".join(f"{name} {value:.0%}" for name, value in likeness.items())
         raise DataError(f"it looks like no domain's file ({found})", path=path, remedy="name one: --domain NAME")
     return min(likely, key=lambda name: (_size(domains[name]), domains[name].streams, name))

@@ -52,7 +52,10 @@ class LengthModel:
     @classmethod
     def of(cls, lengths: Iterable[int] | Tensor, *, end: int | None = None) -> LengthModel:
         """The empirical law of some lengths."""
-        values, counts = torch.unique(torch.as_tensor(lengths, dtype=torch.int64), return_counts=True)
+        values = torch.as_tensor(lengths, dtype=torch.int64)
+        if values.ndim == 1 and values.stride() == (0,) and len(values):  # one length for all, in no memory
+            return cls((int(values[0]),), (len(values),), end)
+        values, counts = torch.unique(values, return_counts=True)
         return cls(tuple(values.tolist()), tuple(counts.tolist()), end)
 
     @property

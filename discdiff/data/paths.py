@@ -13,7 +13,7 @@ from typing import IO
 from discdiff.errors import DataError
 
 SUFFIXES = {".gz": "gzip", ".bgz": "gzip", ".bgzf": "gzip", ".bz2": "bzip2", ".xz": "xz"}
-_HUB = re.compile(r"hf:/+")
+_HUB = re.compile(r"hf:(/|$)")
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 

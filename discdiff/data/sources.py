@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from discdiff.data.faults import Faults
 from discdiff.data.paths import plain_suffix, tell
-from discdiff.data.streams import TextError, open_text, unpacked
+from discdiff.data.streams import open_text, unpacked
 from discdiff.errors import DataError, require
 
 _SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
@@ -28,17 +28,17 @@ class Row:
     cells: dict[str, str | None]
 
 
-class UnclosedError(DataError):
-    """A quote that is never closed: the rest of the file is one cell."""
+class RowError(DataError):
+    """A row that is not well-formed; the next may be."""
 
 
 class Source(ABC):
     """A table: its columns, and its rows one after the other."""
 
-    path: Path
+    path: str | Path
     columns: list[str]
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -104,7 +104,7 @@ class Delimited(Source):
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
             message = 'a quote (") is opened and never closed' if unclosed else f"not well-formed: {error}"
-            kind = UnclosedError if unclosed else DataError
+            kind = DataError if unclosed else RowError  # what follows an open quote is all within it
             remedy = "close it, or double each quote that is part of the text"
             raise kind(message, path=self.path, line=begun, remedy=remedy) from error
 
@@ -125,11 +125,7 @@ class Delimited(Source):
             line = self.line + 1
             try:
                 cells = self._next()
-            except UnclosedError:  # all that follows is within the quotes
-                raise
-            except DataError as error:
-                if isinstance(error, TextError):
-                    raise
+            except RowError as error:
                 place += 1
                 faults.add(error)
                 continue
@@ -174,11 +170,11 @@ class Parquet(Source):
         try:
             plain = self._stack.enter_context(unpacked(path))
             self._file: Any = self._stack.enter_context(parquet.ParquetFile(plain))
-        except (OSError, ValueError) as error:  # pyarrow's errors are kin of both, and so are ours
+        except _arrow_errors() as error:
             self._stack.close()
             if isinstance(error, DataError):
                 raise
-            first = str(error).splitlines()[0]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(f"cannot be read as Parquet: {first}", path=path, remedy="write the file again") from error
         self.columns = list(self._file.schema_arrow.names)
 
@@ -195,16 +191,21 @@ class Parquet(Source):
                     place += 1
                     yield Row(place, None, {n: as_text(c) for n, c in zip(columns, cells, strict=True)})
                 tell(place / total)
-        except (OSError, ValueError) as error:
+        except _arrow_errors() as error:
             if isinstance(error, DataError):
                 raise
-            first = str(error).splitlines()[0]
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"damaged Parquet file: {first}", path=self.path, record=place + 1, remedy="write the file again"
             ) from error
 
 
-def check_type(path: Path, name: str, kind: Any, lists: bool) -> None:
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on a damaged file; ours are among them, as kin of ValueError."""
+    return (OSError, ValueError, require("pyarrow").lib.ArrowException)
+
+
+def check_type(path: str | Path, name: str, kind: Any, lists: bool) -> None:
     """Refuse an Arrow column that holds no text.
 
     Raises:

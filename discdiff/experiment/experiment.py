@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from discdiff.constraints import Unconstrained
-from discdiff.data.faults import SKIPPED, Faults, RefusedError, write_faults
+from discdiff.data.base import Dataset
+from discdiff.data.faults import SKIPPED, RefusedError, write_faults
 from discdiff.data.files import is_hub
 from discdiff.data.splits import Parts
+from discdiff.data.vocabulary import learn_vocabulary
 from discdiff.domain import Domain, domain_names
 from discdiff.errors import ConfigError, DiscdiffError
 from discdiff.experiment import configuration
@@ -142,24 +144,26 @@ class Experiment:
             check_sampler(self.sampling.sampler, model, Unconstrained())
         return model
 
-    def read(self) -> Parts:
+    def read(self, *, progress: bool = False) -> Parts[Dataset]:
         """The training, validation and test sets; learns the domain's vocabulary, where it has one to learn.
 
         A test set of its own file is not read here.
+
+        Args:
+            progress: show progress on standard error while large files are encoded.
         """
         path = self.data.path("train")
         assert path is not None, "a training set is required"
         if path.exists() or is_hub(path):
-            # faults are told by the reading below; to learn the vocabulary, what can be read is read
-            faults = Faults(path, "raise" if self.data.on_error == "raise" else "skip")
-            records = self.domain.read(path, faults=faults, **self.data.reader_options("train"))
-            self.domain.fit(record.sequence for record in records)
+            learn_vocabulary(
+                self.domain, path, self.data.reader_options("train"), cache=self.data.cache, on_error=self.data.on_error
+            )
         if self.data.split is not None:
-            return self.data.parts(self.domain, seed=self.seed)
-        train = self.data.read(self.domain, "train")
+            return self.data.parts(self.domain, seed=self.seed, progress=progress)
+        train = self.data.read(self.domain, "train", progress=progress)
         valid = None
         if self.data.path("valid") is not None:
-            valid = self.data.read(self.domain, "valid", label_names=train.label_names)
+            valid = self.data.read(self.domain, "valid", label_names=train.label_names, progress=progress)
         elif self.data.valid_fraction > 0:
             train, valid = train.split(self.data.valid_fraction, seed=self.seed)
         return Parts(train, valid, None)
@@ -170,7 +174,7 @@ class Experiment:
         """Read the data, build the model, train it, write the run folder. Arguments are those of `discdiff.fit`."""
         self._check()
         try:
-            parts = self.read()
+            parts = self.read(progress=progress)
         except RefusedError as error:
             if folder is not None:  # not in it: there is no run yet
                 listing = Path(folder).with_name(f"{Path(folder).name}.{SKIPPED}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.splits import PARTS, Parts
 from discdiff.domain import Domain
@@ -29,7 +30,7 @@ SPLIT_FILE, NUMBERS_FILE = "split.json", "split.npy"
 FORMAT_VERSION = 1
 
 
-def keep_split(parts: Parts, folder: str | Path | None, *, resume: bool, overwrite: bool) -> None:
+def keep_split(parts: Parts[Dataset], folder: str | Path | None, *, resume: bool, overwrite: bool) -> None:
     """Write a split into a run folder, or compare it with what a run that is resumed has there.
 
     Raises:
@@ -112,10 +113,16 @@ def held_out(folder: str | Path, domain: Domain, label_names: list[str] | None =
     for part in ("test", "valid"):
         if data.path(part) is not None:
             names = label_names if data.label_column else None
-            return data.read(domain, part, label_names=names), part
+            return _listed(data.read(domain, part, label_names=names), folder), part
     if not data.valid_fraction:
         raise ConfigError(f"{folder}: the run held nothing out (data.valid_fraction 0); give --reference FILE")
-    return data.read(domain, "train").split(data.valid_fraction, seed=experiment.seed)[1], "valid"
+    return _listed(data.read(domain, "train").split(data.valid_fraction, seed=experiment.seed)[1], folder), "valid"
+
+
+def _listed(data: Dataset, folder: Path) -> SequenceDataset:
+    if not isinstance(data, SequenceDataset):
+        raise ConfigError(f"{folder}: the run was trained on windows of a genome; give --reference FILE")
+    return data
 
 
 def _part(experiment: Experiment, folder: Path, domain: Domain) -> tuple[SequenceDataset, str]:
@@ -128,11 +135,11 @@ def _part(experiment: Experiment, folder: Path, domain: Domain) -> tuple[Sequenc
     part = next(name for name in ("test", "valid") if name in split.wanted)
     moved = f"{data.path('train')}: not the data that the run in {folder} was split from (their checksum differs)"
     if "sha256" not in saved:
-        found = data.read_part(domain, part)
+        found = _listed(data.read_part(domain, part), folder)
         if found.checksum() != saved["data_checksum"][part]:
             raise CheckpointError(moved)
         return found, part
-    whole = data.read(domain, "train")
+    whole = _listed(data.read(domain, "train"), folder)
     if whole.checksum() != saved["data_checksum"]:
         raise CheckpointError(moved)
     numbers = _numbers(folder, saved["sha256"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.files import is_hub
 from discdiff.data.splits import PARTS, Parts, Split
@@ -37,6 +38,11 @@ class Data:
         label_column: of tables: classes to condition on.
         name_column: of tables.
         where: of tables: keep the rows whose columns have these values.
+        cache: where encoded files are kept: true for `$DISCDIFF_CACHE` or `~/.cache/discdiff`, or a folder; false
+            reads into memory. By default large files are kept, small ones are not.
+        windows: of genomes: `kind` (tiled or random), `stride`, `count`, `strands`, `max_unknown`, `chromosomes`,
+            `exclude`; see `domains.dna.windows.GenomeWindows`.
+        valid_windows: those of the validation and test sets; by default as for training.
         options: further options of the domain's reader, such as `encoding`.
     """
 
@@ -55,6 +61,9 @@ class Data:
     label_column: str | None = None
     name_column: str | None = None
     where: dict[str, Any] | None = None
+    cache: bool | str | None = None
+    windows: dict[str, Any] | None = None
+    valid_windows: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +89,7 @@ class Data:
         given = {name: value for name, value in columns.items() if value is not None}
         return given | ({"where": where} if where else {}) | (self.options or {})
 
-    def parts(self, domain: Domain, *, seed: int) -> Parts:
+    def parts(self, domain: Domain, *, seed: int, progress: bool = False) -> Parts[Dataset]:
         """The parts that `split` makes of the training file.
 
         Raises:
@@ -89,9 +98,12 @@ class Data:
         """
         assert self.split is not None
         if not domain.streams or self.split.reads("train") is None:
-            return self.split.divide(self.read(domain, "train"), seed=seed)
+            whole = self.read(domain, "train", progress=progress)
+            if not isinstance(whole, SequenceDataset):
+                raise ConfigError("data.split: windows have parts of their own: data.windows and data.valid_windows")
+            return self.split.divide(whole, seed=seed)
         # one long stream has no records any more once it is cut into blocks
-        made: dict[str, SequenceDataset] = {}
+        made: dict[str, Dataset] = {}
         for part in self.split.wanted:
             made[part] = self.read_part(domain, part)
         sizes = {part: len(made[part]) if part in made else 0 for part in PARTS}
@@ -99,7 +111,7 @@ class Data:
         notes = [self.split.summary(seed, sizes)]
         return Parts(made["train"], made.get("valid"), made.get("test"), None, record, notes)
 
-    def read_part(self, domain: Domain, part: str) -> SequenceDataset:
+    def read_part(self, domain: Domain, part: str) -> Dataset:
         """A part of a stream, for a split that needs nothing but the record itself.
 
         Raises:
@@ -127,7 +139,8 @@ class Data:
         *,
         label_names: list[str] | None = None,
         keep: Callable[[Record], bool] | None = None,
-    ) -> SequenceDataset:
+        progress: bool = False,
+    ) -> Dataset:
         """The data set of a split, or of the records that `keep` takes.
 
         Raises:
@@ -138,6 +151,8 @@ class Data:
         if path is None:
             raise ConfigError(f"data.{split}: no file is named")
         try:
+            if self.windows is not None or self.valid_windows is not None:
+                return self._windows(domain, path, split)
             return SequenceDataset.read(
                 domain,
                 path,
@@ -147,6 +162,8 @@ class Data:
                 label_names=label_names,
                 end_token=self.end_token,
                 keep=keep,
+                cache=self.cache,
+                progress=progress,
                 **self.reader_options(split),
             )
         except DataError as error:
@@ -155,6 +172,15 @@ class Data:
                     f"no such file (data.{split})", path=path, remedy="--data-root FOLDER says where the data are"
                 ) from error
             raise
+
+    def _windows(self, domain: Domain, path: Path, split: str) -> Dataset:
+        other = [name for name in ("end_token", "label_column", "where", "split_column") if getattr(self, name)]
+        if other:
+            raise ConfigError(f"data.windows: windows of a genome have no {other[0]}; leave out data.{other[0]}")
+        if self.length is None:
+            raise ConfigError("data.windows: windows have a length; give data.length")
+        windows = self.valid_windows if split != "train" and self.valid_windows is not None else self.windows
+        return domain.windows(path, length=self.length, **(windows or {}), **(self.options or {}))
 
 
 @dataclass

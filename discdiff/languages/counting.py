@@ -145,9 +145,14 @@ def _within(value: int, floor: int, ceiling: int) -> int | None:
 
 
 def count(tokens: Collection[int], low: int, high: int | None, vocab_size: int) -> Language:
-    """Sequences with `low` to `high` tokens of a set; `high` None: any number from `low` on."""
+    """Sequences with `low` to `high` tokens of a set; `high` None: any number from `low` on.
+
+    Raises:
+        IncompatibleError: a bound that needs more states than the limit.
+    """
     check_bounds("count", low, high)
     top = low if high is None else high
+    check_size(top + 2, 2, "count")
     table = [[n, min(n + 1, top) if high is None or n < high else DEAD] for n in range(top + 1)]
     return Language.of(table, [n >= low for n in range(top + 1)], classes_of_sets([tokens], vocab_size))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.pipeline.asking import Asked
-from discdiff.pipeline.drawing import Draws, tell
+from discdiff.pipeline.draws import Draws, tell
 from discdiff.pipeline.identity import identity
 from discdiff.pipeline.job import Job, open_job
 from discdiff.pipeline.part_formats import part_format
@@ -184,15 +184,15 @@ def _make(
     job: Job, draws: Draws, seed: int, mine: list[int], report: Callable[[float], None], parent: int | None
 ) -> int:
     """Make parts until all are there, or what is missing is in other hands; how many samples that were."""
-    made = 0
-    while numbers := [part for part in mine if part in set(job.missing())]:
-        from discdiff.training.surroundings import quiet
+    from discdiff.training.surroundings import quiet
 
+    made = 0
+    while missing := set(job.missing()) & set(mine):
         with quiet():  # Lightning takes seconds to import
             from discdiff.pipeline.predicting import Worker, predict
 
             worker = Worker(job, draws, seed, report, parent)
-            predict(worker, numbers, draws.drawing.device)
+            predict(worker, [part for part in mine if part in missing], draws.drawing.device)
         made += worker.made
         if not worker.made:
             break

@@ -60,13 +60,16 @@ class Job:
 
     def path(self, part: int) -> Path:
         """Where a part is, or will be."""
-        return self.folder / f"part-{part:06d}.{self.form.suffix}"
+        return self.folder / self._name(part)
 
     def missing(self) -> list[int]:
         """The parts that are not there."""
         with os.scandir(self.folder) as entries:
             there = {entry.name for entry in entries}
-        return [part for part in self.parts if self.path(part).name not in there]
+        return [part for part in self.parts if self._name(part) not in there]
+
+    def _name(self, part: int) -> str:
+        return f"part-{part:06d}.{self.form.suffix}"
 
     def survey(self, note: Callable[[str], None]) -> None:
         """Look through what is there: damaged parts and what killed processes left half-written are removed.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from discdiff.constraints import Constraint
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.encoding import OnLong
 from discdiff.data.faults import OnError
@@ -23,7 +24,8 @@ from discdiff.likelihood import nelbo
 from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
 from discdiff.pipeline.asking import Asked
-from discdiff.pipeline.drawing import Drawing, Draws, StringCheck, StringReward
+from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
+from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
 from discdiff.pipeline.part_formats import FormatName
@@ -72,7 +74,7 @@ class Pipeline:
     source: str | None = None
 
     @classmethod
-    def of(cls, model: Diffusion, dataset: SequenceDataset) -> Pipeline:
+    def of(cls, model: Diffusion, dataset: Dataset) -> Pipeline:
         """A pipeline of a model and the data set that it was trained on."""
         if dataset.domain is None:
             raise ConfigError("a pipeline speaks strings: make the data set of a domain")

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from discdiff.errors import DiscdiffWarning
-from discdiff.pipeline.drawing import Draws
+from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.job import Job
 from discdiff.pipeline.part_formats import Row
 

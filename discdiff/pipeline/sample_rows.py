@@ -12,7 +12,7 @@ import torch
 from discdiff.pipeline.asking import Asked
 
 if TYPE_CHECKING:
-    from discdiff.pipeline.drawing import Draws
+    from discdiff.pipeline.draws import Draws
 
 
 class SampleRows:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 from discdiff.constraints import Unconstrained
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.errors import ConfigError, IncompatibleError
 from discdiff.losses.base import Loss, check_loss
 from discdiff.model import Diffusion
 from discdiff.samplers.base import Sampler, check_sampler
 
 
-def check_parts(
-    model: Diffusion, train: SequenceDataset, valid: SequenceDataset | None, loss: Loss, sampler: Sampler | None
-) -> None:
+def check_parts(model: Diffusion, train: Dataset, valid: Dataset | None, loss: Loss, sampler: Sampler | None) -> None:
     """Refuse data, losses and samplers that the model cannot take.
 
     Raises:

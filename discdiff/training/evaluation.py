@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.errors import DiscdiffError
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
@@ -42,7 +42,7 @@ class Validator:
     """
 
     def __init__(
-        self, dataset: SequenceDataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
+        self, dataset: Dataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
     ) -> None:
         order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
         self.sequences = dataset.batch(order[:limit].sort().values)
@@ -68,7 +68,7 @@ class Validator:
         return Validation(per_token, per_token / math.log(2), math.sqrt(squares) / tokens, len(self.sequences), step)
 
 
-def profile_of(model: Diffusion, dataset: SequenceDataset, *, limit: int, batch_size: int) -> Profile | None:
+def profile_of(model: Diffusion, dataset: Dataset, *, limit: int, batch_size: int) -> Profile | None:
     """The profile of a model in eval mode on at most `limit` held-out sequences; None where it has none.
 
     Args:
@@ -99,7 +99,7 @@ class Sampling:
 
     def __init__(
         self,
-        train: SequenceDataset,
+        train: Dataset,
         *,
         count: int,
         sampler: Sampler | None,

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from discdiff.data.base import Dataset
 from discdiff.data.batches import BatchLoader
 from discdiff.data.dataset import SequenceDataset
 from discdiff.data.faults import SKIPPED, write_faults
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 def fit(
     model: Diffusion,
-    train: SequenceDataset | Sequences,
+    train: Dataset | Sequences,
     *,
-    valid: SequenceDataset | Sequences | None = None,
+    valid: Dataset | Sequences | None = None,
     loss: Loss | None = None,
     max_steps: int = 10_000,
     max_minutes: float | None = None,
@@ -351,7 +352,7 @@ def fit(
     )
 
 
-def _dataset(data: SequenceDataset | Sequences, domain: Domain | None) -> SequenceDataset:
+def _dataset(data: Dataset | Sequences, domain: Domain | None) -> Dataset:
     return SequenceDataset.from_tokens(data, domain) if isinstance(data, Sequences) else data
 
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from discdiff.data.base import Dataset
 from discdiff.data.batches import Batch
-from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import TrainingError
 from discdiff.training.optimizers import state_tensors
 from discdiff.training.topology import Peers
@@ -65,7 +65,7 @@ class FiniteGuard:
 
     def __init__(
         self,
-        dataset: SequenceDataset,
+        dataset: Dataset,
         folder: Path | None,
         seed: int,
         *,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from discdiff.data.dataset import SequenceDataset
+from discdiff.data.base import Dataset
 from discdiff.description import describe
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffWarning
@@ -63,7 +63,7 @@ class Storage:
     """
 
     folder: Path
-    train: SequenceDataset
+    train: Dataset
     every_seconds: float
     sampling: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

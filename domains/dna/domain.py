@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discdiff.errors import ConfigError, UnknownTokenError
+from domains.alphabet import shown
 from domains.letters import Gaps, Letters, OnUnknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from discdiff.rules import Rule
+    from domains.dna.windows import GenomeWindows
 
 # Nomenclature of IUPAC-IUB, Nucleic Acids Res. 13:3021 (1985)
 IUPAC = {
@@ -72,6 +75,37 @@ class DNA(Letters):
         if character in "EFILPQJOXZ":
             return "a protein? use the domain 'protein'"
         return super()._remedy(character)
+
+    def windows(self, path: str | Path, *, length: int, **options: Any) -> GenomeWindows:
+        """Windows of the chromosomes of a plain FASTA file, which is never read whole.
+
+        Args:
+            path: the file.
+            length: bases in a window.
+            options: `kind` ("tiled" or "random"), `stride`, `count`, `strands`, `max_unknown`, `chromosomes`,
+                `exclude`, `seed`; see `domains.dna.windows.GenomeWindows`, which says what is raised.
+        """
+        from domains.dna.windows import GenomeWindows
+
+        try:
+            return GenomeWindows(self, path, length=length, **options)
+        except TypeError as error:
+            raise ConfigError(f"windows: {error}") from error
+
+    def window_table(self, ambiguous: int, foreign: int) -> bytes:
+        """For `bytes.translate` of a genome's letters: tokens; or one number for ambiguity codes, one for the rest."""
+        table = [token if token < self.vocab_size else foreign for token in self._tokens]
+        for code in self.codes:
+            for byte in (ord(code), ord(code.lower())):
+                table[byte] = table[byte] if table[byte] < self.vocab_size else ambiguous
+        return bytes(table)
+
+    def foreign_base(self, letter: str, *, path: object, record: str, column: int) -> UnknownTokenError:
+        """The error for a letter of a genome that is neither base nor ambiguity code."""
+        return UnknownTokenError(
+            f"{shown(letter)} is not in the DNA alphabet {self.alphabet.letters}", path=path, record=record,
+            column=column, remedy=self._remedy(letter.upper()),
+        )  # fmt: skip
 
     @property
     def rules(self) -> Mapping[str, Rule]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -45,7 +45,8 @@ def quiet() -> Iterator[list[str]]:
             return
         with capture() as log:
             yield lines
-        lines += [_STAMP.sub("", line) for line in log.messages.splitlines()]
+        with suppress(UnicodeDecodeError):  # RDKit may cut a message within a character
+            lines += [_STAMP.sub("", line) for line in log.messages.splitlines()]
 
 
 def molecule(smiles: str) -> Any | None:
@@ -77,13 +78,16 @@ def sanitization_fault(parsed: Any) -> str:
     """Why RDKit refuses an unsanitized molecule."""
     chem = require("rdkit.Chem")
     with require("rdkit.rdBase").BlockLogs():
-        problems = list(chem.DetectChemistryProblems(parsed))
-        if not problems:
-            try:
+        try:
+            problems = list(chem.DetectChemistryProblems(parsed))
+            if not problems:
                 chem.SanitizeMol(parsed)
-            except ValueError as error:
-                return f"sanitization: {error}"
-            return "sanitization: RDKit gives no molecule"
+                return "sanitization: RDKit gives no molecule"
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # of hundreds of hydrogens on an atom RDKit breaks its own conditions
+            return f"sanitization: {' '.join(str(error).split())}"
     kind = _KINDS.get(problems[0].GetType(), "sanitization")
     message = " ".join(problems[0].Message().split())
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -132,7 +132,7 @@ def read_file(path: str, what: str) -> str:
     """
     try:
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a path with a byte 0, bytes that are no UTF-8
         reason = getattr(error, "strerror", None) or str(error)
         raise IncompatibleError(what, got=f"@{path}", expected="a file of text (UTF-8)", remedy=f"{reason}.") from error
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from discdiff.data.files import Faults, accepted_values, is_table, open_text, plain_suffix, read_table
 from discdiff.domain import Record
@@ -57,10 +57,23 @@ def read_records(
 
 def _stream(path: str | Path, encoding: str) -> Iterator[Record]:
     with open_text(path, encoding) as stream:
-        place = 0
-        while block := stream.readlines(_BLOCK):
-            place += 1
-            yield Record("".join(block), place=place)
+        for place, block in enumerate(_blocks(stream), 1):
+            yield Record(block, place=place)
+
+
+def _blocks(stream: TextIO, size: int = _BLOCK) -> Iterator[str]:
+    """A text in parts of about `size` characters, cut after a line or, in a longer line, before a space."""
+    rest = ""
+    while part := stream.read(size):
+        rest += part
+        cut = rest.rfind("\n") + 1 or (rest.rfind(" ") if len(rest) > size else 0)
+        if cut <= 0 and len(rest) > 4 * size:  # no place to cut: text without spaces
+            cut = len(rest)
+        if cut > 0:
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield rest
 
 
 def _lines(path: str | Path, encoding: str) -> Iterator[Record]:
@@ -119,15 +132,22 @@ def _object(line: str, path: str | Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
-        whole = line.endswith("\n") or error.pos < len(line.rstrip())
+        whole = line.endswith("\n") or line.rstrip().endswith("}")
         raise (DataError if whole else TruncatedError)(
             f"not JSON: {error.msg}" if whole else "truncated: the last line breaks off", path=path, line=number,
             column=error.colno, remedy="each line is one object" if whole else "copy or download it again",
         ) from error  # fmt: skip
     except RecursionError as error:
-        raise DataError("not JSON that can be read: nested too deeply", path=path, line=number) from error
+        raise DataError(
+            "not JSON that can be read: nested too deeply",
+            path=path,
+            line=number,
+            remedy="each line is one flat object",
+        ) from error
     except ValueError as error:  # Python refuses numbers of more than 4300 digits
-        raise DataError(f"not JSON that can be read: {error}", path=path, line=number) from error
+        raise DataError(
+            f"not JSON that can be read: {error}", path=path, line=number, remedy="each line is one flat object"
+        ) from error
     if not isinstance(row, dict):
         raise DataError(
             f"expected an object, got {type(row).__name__}", path=path, line=number, remedy='such as {"text": "..."}'

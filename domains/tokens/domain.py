@@ -14,6 +14,8 @@ from discdiff.errors import CheckpointError, ConfigError, DataError, DiscdiffErr
 from discdiff.rules import Rule
 
 _SEPARATORS = re.compile(r"[\s,;]+")
+_NUMBER = re.compile(r"\+?[0-9]{1,18}")
+_GREATEST = 2**31 - 1
 
 
 class Tokens(Domain):
@@ -77,13 +79,11 @@ class Tokens(Domain):
 
     def _numbers(self, sequence: str, record: object | None) -> list[int]:
         words = [word for word in _SEPARATORS.split(sequence.strip().strip("[]()")) if word]
-        try:
-            tokens = [int(word) for word in words]
-        except ValueError:
-            tokens = []
-        if len(tokens) == len(words) and min(tokens, default=0) >= 0:
-            return tokens
-        place = next(i for i, word in enumerate(words) if not (word.isascii() and word.isdecimal()))
+        if all(map(_NUMBER.fullmatch, words)):
+            tokens = list(map(int, words))
+            if max(tokens, default=0) <= _GREATEST:
+                return tokens
+        place = next(i for i, word in enumerate(words) if not (_NUMBER.fullmatch(word) and int(word) <= _GREATEST))
         raise UnknownTokenError(
             f"{words[place][:20]!r} is no token", record=record, column=place + 1,
             remedy="expected integers from 0 on, with spaces or commas between them",

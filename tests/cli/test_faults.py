@@ -15,7 +15,7 @@ from discdiff.cli import main
 from discdiff.pipeline import Pipeline
 from tests.cli.conftest import Discdiff, Workshop
 
-COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show", "domains"]
+COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data", "show", "domains"]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,15 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "show",
         (["evaluate", "RUN"], "required: --reference"),
         (["evaluate", "RUN", "--reference", "one.fasta", "--sampler", "ordered", "--steps", "2"], "Leave steps out"),
         (["smaple", "RUN"], "invalid choice: 'smaple'"),
+        (["data"], "required: COMMAND"),
+        (["data", "inspekt", "one.fasta"], "invalid choice: 'inspekt'"),
+        (["data", "inspect", "nope.fasta"], "nope.fasta: no such file (did you mean 'one.fasta'?)"),
+        (["data", "inspect", "one.fasta", "--lenght", "3"], "unknown option --lenght; did you mean --length?"),
+        (["data", "inspect", "one.fasta", "--domain", "rna"], "no domain 'rna'"),
+        (["data", "inspect", "garbage.fasta"], "this looks like binary data"),
+        (["data", "inspect", "one.fasta", "--picture", "no/such/folder.png"], "the folder no/such does not exist"),
+        (["data", "inspect", "one.fasta", "--domain-option", "a=1"], "name the domain too"),
+        (["data", "inspect", "one.fasta", "--domain", "dna", "--domain-option", "a"], "expected NAME=VALUE"),
         (["show", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["show", "a_file"], "a_file: a file, not a run folder"),
         (["show", "."], "has no config.json"),
@@ -144,7 +153,7 @@ def test_interrupt(workshop: Workshop, discdiff: Discdiff, monkeypatch: pytest.M
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "sample", interrupted)
+    monkeypatch.setattr(Pipeline, "draws", interrupted)
     ran = discdiff("sample", workshop.dna)
     assert (ran.code, ran.out, ran.err) == (130, "", "discdiff: interrupted\n")
 
@@ -153,7 +162,7 @@ def test_a_fault_of_ours(workshop: Workshop, discdiff: Discdiff, monkeypatch: py
     def broken(*_: object, **__: object) -> None:
         raise KeyError("boom")
 
-    monkeypatch.setattr(Pipeline, "sample", broken)
+    monkeypatch.setattr(Pipeline, "draws", broken)
     ran = discdiff("sample", workshop.dna)
     assert ran.code == 1
     assert "KeyError at test_faults.py:" in ran.err

@@ -23,7 +23,7 @@ from tests.letters import Letters
 SPELLINGS = ["OCC", "CCO", "C(O)C", "c1ccccc1", "C1=CC=CC=C1", "CC(C)O", "OC(C)C", "CN", "NC", "CCCl", "ClCC", "N#CC"]
 
 
-def sides(parts: Parts) -> dict[str, list[str]]:
+def sides(parts: Parts[SequenceDataset]) -> dict[str, list[str]]:
     """The strings of each part."""
     made = {"train": parts.train, "valid": parts.valid, "test": parts.test}
     return {name: part.texts() for name, part in made.items() if part is not None}
@@ -207,6 +207,8 @@ def test_chromosomes_of_a_stream_are_read_apart(genome: Path) -> None:
     parts = data.parts(dna, seed=0)
     assert parts.valid is not None
     assert parts.test is not None
+    assert isinstance(parts.test, SequenceDataset)
+    assert isinstance(parts.valid, SequenceDataset)
     assert set("".join(parts.test.texts())) == {"T"}
     assert set("".join(parts.valid.texts())) == {"A"}
     assert parts.record["sequences"] == {"train": (66 - 19) * 8 // 16, "valid": 4, "test": 5}

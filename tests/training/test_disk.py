@@ -196,7 +196,7 @@ def test_lines_wait_for_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.Mo
     assert log.trouble is not None
     assert "No space left on device; its lines wait" in log.trouble
     log.write(dict.fromkeys(COLUMNS, 2222))
-    assert log.trouble is None
+    assert not log.trouble
     log.close()
     assert path.read_text().splitlines()[1:] == [",".join([number] * len(COLUMNS)) for number in ("1111", "2222")]
 

@@ -7,11 +7,12 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from discdiff.data.base import Dataset
 from discdiff.data.dataset import SequenceDataset
 from discdiff.errors import ConfigError, DataError
 from discdiff.records import Record
@@ -21,6 +22,7 @@ OUTSIDE = len(PARTS)
 """The number of a sequence that is in none of the parts."""
 
 Numbers = npt.NDArray[np.uint8]
+Kind = TypeVar("Kind", bound=Dataset, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Generic[Kind]):
     """The parts of a data set; `valid` and `test` are None where nothing was asked for.
 
     Attributes:
@@ -49,9 +51,9 @@ class Parts:
         notes: what a user should know.
     """
 
-    train: SequenceDataset
-    valid: SequenceDataset | None
-    test: SequenceDataset | None
+    train: Kind
+    valid: Kind | None
+    test: Kind | None
     numbers: Numbers | None = None
     record: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -95,7 +97,7 @@ class Split(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"
 
-    def divide(self, dataset: SequenceDataset, *, seed: int = 0) -> Parts:
+    def divide(self, dataset: SequenceDataset, *, seed: int = 0) -> Parts[SequenceDataset]:
         """Divide a data set; the parts share its tokens.
 
         Raises:

@@ -1,0 +1,132 @@
+"""Encode files into the cache, so that training starts at once.
+
+examples:
+  discdiff data prepare reads.fasta --domain dna
+  discdiff data prepare molecules.csv --domain smiles --option validate=syntax --sequence-column smiles
+  discdiff data prepare corpus.jsonl --domain text --length 256
+  discdiff data prepare --config my.yaml --data-root data               # the files of a configuration
+
+`discdiff train` with the same file and options finds what this wrote. The cache is $DISCDIFF_CACHE, or
+~/.cache/discdiff; `--cache FOLDER` takes another one, as does `data.cache` in a configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discdiff.cli import output
+from discdiff.cli.options import add_fault_arguments, positive, where_of
+from discdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from discdiff.data import SequenceDataset
+    from discdiff.experiment import Experiment
+
+_COLUMNS = ("sequence_column", "label_column", "name_column")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add = parser.add_argument
+    add("file", nargs="?", type=Path, metavar="FILE", help="the file to encode")
+    add("--config", type=Path, metavar="FILE", help="encode the files of this configuration, as it says")
+    add("--data-root", metavar="FOLDER", help="folder that the configuration's paths are relative to")
+    add("--domain", metavar="NAME", help="dna, protein, smiles, text, tokens")
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the domain; may be repeated")
+    add("--length", type=positive, metavar="N", help="the longest sequence, or a stream's block; default of these 256")
+    add("--on-long", choices=("error", "skip", "crop"), help="what to do with longer sequences; default error")
+    for name in _COLUMNS:
+        add(f"--{name.replace('_', '-')}", metavar="NAME", help="of a table")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="of a table: only rows with this value")
+    add("--encoding", metavar="NAME", help="of text files; default utf-8")
+    add_fault_arguments(parser)
+    add("--cache", metavar="FOLDER", help="where to write")
+    add("--quiet", action="store_true", help="no progress on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from discdiff.data import SequenceDataset
+    from discdiff.data.faults import RefusedError, write_faults
+
+    output.check_output(arguments.skipped)
+    experiment = _experiment(arguments)
+    data = experiment.data
+    if arguments.on_error != "raise":
+        data.on_error = arguments.on_error
+    data.cache = arguments.cache or (data.cache if isinstance(data.cache, str) else True)
+    data.valid_fraction = 0.0
+    if data.windows is not None or data.valid_windows is not None:
+        raise ConfigError("windows of a genome are cut out of the file as it is: there is nothing to prepare")
+    start = time.monotonic()
+    try:
+        found = experiment.read(progress=not arguments.quiet)
+    except RefusedError as error:
+        if arguments.skipped is not None:
+            write_faults(error.faults, arguments.skipped)
+        raise
+    parts = {"train": found.train, "valid": found.valid}
+    if data.path("test") is not None:
+        parts["test"] = data.read(
+            experiment.domain, "test", label_names=found.train.label_names, progress=not arguments.quiet
+        )
+    for split, part in parts.items():
+        if part is not None:
+            assert isinstance(part, SequenceDataset), "windows were refused"
+            _tell(str(data.path(split)), part, time.monotonic() - start)
+            start = time.monotonic()
+    if arguments.skipped is not None:
+        write_faults(
+            [fault for part in parts.values() if part is not None for fault in part.skipped], arguments.skipped
+        )
+    return 0
+
+
+def _experiment(arguments: argparse.Namespace) -> Experiment:
+    from discdiff.experiment import Experiment
+    from discdiff.experiment.configuration import parse_yaml
+
+    if (arguments.file is None) == (arguments.config is None):
+        raise ConfigError("name a file to encode, or a configuration: --config FILE")
+    if arguments.config is not None:
+        root = {} if arguments.data_root is None else {"root": arguments.data_root}
+        return Experiment.load(arguments.config, values={"data": root} if root else None)
+    from discdiff.data.files import check_file
+    from discdiff.domain import domain_names
+
+    check_file(arguments.file)
+    if arguments.domain is None:
+        raise ConfigError(f"name the domain: --domain {' or '.join(domain_names())}")
+    options: dict[str, Any] = {}
+    for word in arguments.option:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--option {word}: expected KEY=VALUE, such as --option on_unknown=skip")
+        options[key] = parse_yaml(value, f"--option {key}")
+    data: dict[str, Any] = {"train": str(arguments.file), "length": arguments.length}
+    given = {name: getattr(arguments, name) for name in (*_COLUMNS, "on_long")}
+    data |= {name: value for name, value in given.items() if value is not None}
+    if arguments.where:
+        # values as a configuration has them, so that `discdiff train` finds the same entry
+        where = {
+            name: [parse_yaml(value, name) for value in values] for name, values in where_of(arguments.where).items()
+        }
+        data["where"] = {name: values[0] if len(values) == 1 else values for name, values in where.items()}
+    if arguments.encoding is not None:
+        data["options"] = {"encoding": arguments.encoding}
+    stated = {"domain": {"class_path": arguments.domain, "init_args": options}, "data": data}
+    experiment = Experiment.load(values=stated)
+    if arguments.length is None and experiment.domain.streams:
+        experiment.data.length = 256  # as for `discdiff train`
+    return experiment
+
+
+def _tell(path: str, part: SequenceDataset, seconds: float) -> None:
+    for note in part.notes[:-1]:
+        print(f"{path}: {note}", file=sys.stderr)
+    size = sum(file.stat().st_size for file in part.folder.iterdir()) / 1e6 if part.folder is not None else 0.0
+    print(f"{path}: {len(part):,} records, {part.tokens:,} tokens, {size:,.1f} MB in {part.folder} ({seconds:.1f} s)")

@@ -1,0 +1,92 @@
+"""`discdiff data inspect`: what it says, as text and as JSON, and its picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from discdiff.cli import data
+from tests.cli.conftest import Discdiff
+
+
+@pytest.fixture
+def molecules(tmp_path: Path) -> Path:
+    path = tmp_path / "molecules.csv"
+    path.write_text("id,smiles,kind\n1,CCO,a\n2,OCC,b\n3,C(C,a\n4,c1ccccc1CCN,a\n5,CCO,b\n")
+    return path
+
+
+def test_report(discdiff: Discdiff, molecules: Path) -> None:
+    ran = discdiff("data", "inspect", molecules, "--length", "4", "--label-column", "kind", "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert lines[0] == str(molecules)
+    for said in (
+        "domain:      smiles (guessed; --domain NAME says otherwise)",
+        "columns:     id, smiles, kind",
+        "records:     4 that can be used, 1 that cannot",
+        "tokens:      20",
+        "invalid:     1 × parse error: extra open parentheses",
+        "lengths:     min 3, quartiles 3, 3, 3, max 11; mean 5.0 (tokens)",
+        "length=N:    3 takes 50%, 11 takes 100%",
+        "length=4:    1 of 4 sequences are longer (25.00%); cropped, 7 tokens go (35.00%)",
+        "duplicates:  1 exact, 2 in the canonical form (record 5 = record 1)",
+        "label:       a: 2 (50.0%)",
+        "alphabet:    5 different",
+    ):
+        assert said in lines, said
+    assert any(line.startswith("             first: record 3: 'C(C'") for line in lines)
+    assert any(line.split() == ["3", "█" * 50, "3"] for line in lines)
+
+
+def test_json_and_a_named_domain(discdiff: Discdiff, molecules: Path, tmp_path: Path) -> None:
+    ran = discdiff("data", "inspect", molecules, "--domain", "smiles", "--json", "--length", "4", "--exact-only")
+    found = json.loads(ran.out)
+    assert found["guessed"] is False
+    assert found["cut"] == {"length": 4, "records": 1, "symbols": 7}
+    assert found["duplicates"] == 1
+    assert found["canonical_duplicates"] is None
+    ran = discdiff("data", "inspect", molecules, "--json", "-o", tmp_path / "found.json", "--where", "kind=b")
+    assert ran.out == ""
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["guessed"], found["domain"], found["records"]) == (True, "smiles", 2)
+
+
+def test_picture_and_list(discdiff: Discdiff, molecules: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    listing, picture = tmp_path / "faults.jsonl", tmp_path / "lengths.png"
+    assert discdiff("data", "inspect", molecules, "--picture", picture, "--skipped", listing).code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert [json.loads(line)["record"] for line in listing.read_text().splitlines()] == ["3"]
+
+
+def test_options_of_the_domain_and_of_reading(discdiff: Discdiff, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("né\nné\nabc\n".encode("latin-1"))
+    words = ["data", "inspect", path, "--domain", "text", "--encoding", "latin-1", "--quiet"]
+    assert "stream:      10 characters" in discdiff(*words).out
+    ran = discdiff(*words, "--domain-option", "lines=true")
+    assert "records:     3 that can be used" in ran.out
+    assert "duplicates:  1 exact" in ran.out
+    ran = discdiff(*words, "--domain-option", "lines=true", "--limit", "1")
+    assert "(the file goes on: --limit)" in ran.out
+
+
+def test_a_data_set_by_name(discdiff: Discdiff, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"text": ["one", "two"], "n": [1, 2]}).save_to_disk(tmp_path / "saved")
+    datasets.enable_progress_bars()
+    ran = discdiff("data", "inspect", f"hf://{tmp_path / 'saved'}?column=text", "--quiet", "--domain", "text")
+    assert (ran.code, ran.err) == (0, "")
+    assert "columns:     text, n" in ran.out
+
+
+def test_every_subcommand_has_help(discdiff: Discdiff) -> None:
+    for name in data.SUBCOMMANDS:
+        ran = discdiff("data", name, "--help")
+        assert ran.code == 0
+        assert f"examples:\n  discdiff data {name}" in ran.out
+        assert max(map(len, ran.out.splitlines())) <= 120
