@@ -21,7 +21,8 @@ from discdiff.training.topology import Peers
 
 OnDivergence = Literal["stop", "skip"]
 FAILED_BATCH = "failed_batch.safetensors"
-SKIPPED_BATCH = "skipped/step_{:08d}.safetensors"
+SKIPPED_STEPS = "skipped_steps"
+SKIPPED_BATCH = SKIPPED_STEPS + "/step_{:08d}.safetensors"
 SHOWN = 5
 REMEDY = "Lower the learning rate or lengthen the warm-up; if it stays, look at these sequences."
 

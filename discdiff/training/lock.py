@@ -59,12 +59,10 @@ class FolderLock:
                 ) from error
             try:
                 unsupported = self._lock(handle)
-                # Its last owner may have removed the file while we opened it.
-                if not (self.path.exists() and os.path.samestat(os.fstat(handle), self.path.stat())):
+                if not self._is_there(handle):
                     os.close(handle)
                     continue
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps(_this_process()).encode() + b"\n", 0)
+                self._sign(handle)
             except OSError as error:
                 os.close(handle)
                 raise CheckpointError(f"{self.path}: cannot be written ({error.strerror})") from error
@@ -82,6 +80,23 @@ class FolderLock:
             with suppress(OSError):
                 self.path.unlink()
             self._close()
+
+    def _is_there(self, handle: int) -> bool:
+        """Whether the file that was opened is still the folder's: its last owner may have removed it since."""
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _sign(self, handle: int) -> None:
+        """Write down whose the lock is; where there is no room for that, leave no trace."""
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(_this_process()).encode() + b"\n", 0)
+        except OSError:
+            with suppress(OSError):
+                self.path.unlink()
+            raise
 
     def _lock(self, handle: int) -> str | None:
         if fcntl is None:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from discdiff.data.batches import Batch
-from discdiff.errors import DiscdiffWarning
+from discdiff.errors import CheckpointError, DiscdiffWarning
 from discdiff.model import Diffusion
 from discdiff.training.averaging import MovingAverage
 from discdiff.training.evaluation import Sampling, Validator
@@ -24,7 +24,7 @@ from discdiff.training.result import Validation
 from discdiff.training.schedule import Clock, Every
 from discdiff.training.sharding import ShardedAverage, whole
 from discdiff.training.signals import Stop, terminate_after_step
-from discdiff.training.storage import Storage
+from discdiff.training.storage import Storage, reason, remedy
 from discdiff.training.topology import Peers
 
 
@@ -105,17 +105,26 @@ class Monitor(Callback):
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
         if self._meter_state is not None:  # not before: a run that has nothing left to do has no loss
             self.meter.load_state_dict(self._meter_state, pl_module.device)
-        if self.metrics_path is not None:
-            self.metrics_file = MetricsFile(self.metrics_path, self.step)
+        try:
+            self._take_up(self.step)
+        except OSError as error:
+            raise CheckpointError(
+                f"{error.filename or trainer.default_root_dir}: cannot be written ({reason(error)}). {remedy(error)}."
+            ) from error
         self._pace = (self.meter.tokens, self.clock.seconds - self.clock.paused)
-        if self.sampling is not None:
-            self.sampling.forget_after(self.step)
         if self.guard.max_skipped is not None:
             self._undo = Undo([*self._parameters, *([] if self.average is None else self.average.tensors)])
             self.guard.on_skip = self._forget_step
-        if self.storage is not None:
-            self.storage.begin(self.step or None)
         self.reporter.start(self.step)
+
+    def _take_up(self, step: int) -> None:
+        """Bring the files of the run to the step where it begins or goes on."""
+        if self.metrics_path is not None:
+            self.metrics_file = MetricsFile(self.metrics_path, step)
+        if self.sampling is not None and self.peers.first:
+            self.sampling.forget_after(step)
+        if self.storage is not None:
+            self.storage.begin(step or None)
 
     def _forget_step(self) -> None:
         if self.average is not None:

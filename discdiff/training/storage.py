@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -28,7 +29,7 @@ from discdiff.model import Diffusion
 from discdiff.run_folder import PROFILE_FILE, Run, finish_save, load_profile, save_profile, save_run
 from discdiff.samplers.profile import Profile
 from discdiff.training.evaluation import SAMPLES_FILE
-from discdiff.training.guard import FAILED_BATCH
+from discdiff.training.guard import FAILED_BATCH, SKIPPED_STEPS
 from discdiff.training.lock import FolderLock
 from discdiff.training.metrics_log import METRICS_FILE
 from discdiff.training.writing import write_whole
@@ -117,7 +118,9 @@ class Storage:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise CheckpointError(f"{self.folder}: cannot be written to ({error.strerror})") from error
+                raise CheckpointError(
+                    f"{self.folder}: cannot be written to ({reason(error)}). {remedy(error)}."
+                ) from error
             raise
 
     def _refuse_a_run(self, *, resume: bool, overwrite: bool) -> None:
@@ -136,6 +139,7 @@ class Storage:
         if not resume:
             for path in _OF_A_RUN:
                 (self.folder / path).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / SKIPPED_STEPS, ignore_errors=True)
 
     def begin(self, step: int | None = None) -> None:
         """Write what is known at the start; of a resumed run only when it goes on, at `step`."""
@@ -200,11 +204,14 @@ class Storage:
         save_run(run, self.folder)
 
     def _failed(self, step: int, error: BaseException) -> CheckpointError:
+        what = f"step {step:,}"
         stands = "nothing was saved before" if self.saved_step is None else f"that of step {self.saved_step:,} stands"
+        if self.saved_step == step:
+            what, stands = f"the model of step {step:,}", "its checkpoint was"
         then = "begin again" if self.saved_step is None else "go on with `--resume`"
         place = getattr(error, "filename", None) or self.folder
         return CheckpointError(
-            f"{place}: step {step:,} could not be saved ({reason(error)}); {stands}. {remedy(error)}, then {then}."
+            f"{place}: {what} could not be saved ({reason(error)}); {stands}. {remedy(error)}, then {then}."
         )
 
     def has_profile(self) -> bool:

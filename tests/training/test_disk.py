@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from discdiff.data import SequenceDataset
 from discdiff.errors import CheckpointError, DiscdiffWarning
@@ -100,6 +101,33 @@ def test_room_is_made_in_time(quick_fit: Fit, train: SequenceDataset, tmp_path: 
     assert step == 12
     assert lines == ["step", *map(str, range(1, 13))]
     assert any("step 8 could not be saved" in warning for warning in told)
+
+
+def test_a_disk_that_is_full_from_the_start(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
+    """Nothing is trained that could not be kept, and nothing of the run that is there is lost."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    needs_small_disks(disk)
+
+    def work() -> Any:
+        small_disk(disk, 2000)
+        run = disk / "run"
+        quick_fit(make_model(), train, max_steps=4, folder=run, log_every=1, config="a: 1\n")
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        fill(disk)
+        messages = []
+        for folder, resume in ((run, True), (disk / "new", False)):
+            try:
+                quick_fit(make_model(), train, max_steps=8, folder=folder, resume=resume, config="a: 2\n")
+            except CheckpointError as error:
+                messages.append(str(error))
+        after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        return messages, before == after
+
+    (messages, same), _ = result(work, tmp_path)
+    assert same
+    assert len(messages) == 2
+    assert all("No space left on device" in message for message in messages), messages
 
 
 def test_a_limit_on_sizes(tmp_path: Path) -> None:
@@ -246,3 +274,21 @@ def test_settings_are_kept_where_training_goes_on(quick_fit: Fit, train: Sequenc
     assert json.loads((tmp_path / "environment.json").read_text()) == environment
     quick_fit(make_model(), train, max_steps=4, folder=tmp_path, resume=True, config="a: 4\n")
     assert (tmp_path / "config.yaml").read_text() == "a: 4\n"
+
+
+def test_a_checkpoint_without_its_model(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full between the two, it is said which is there; resuming writes the other."""
+
+    def fail(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("discdiff.training.storage.save_run", fail)
+        message = r"the model of step 3 could not be saved \(No space left on device\); its checkpoint was\. Make room"
+        with pytest.raises(CheckpointError, match=message):
+            quick_fit(make_model(), train, max_steps=3, folder=tmp_path)
+    assert saved_step(tmp_path) == 3
+    quick_fit(make_model(), train, max_steps=3, folder=tmp_path, resume=True)
+    assert (tmp_path / "config.json").exists()

@@ -19,7 +19,7 @@ from discdiff.errors import ConfigError, TrainingError
 from discdiff.randomness import Keys, Randomness
 from discdiff.training import FitResult
 from discdiff.training.averaging import MovingAverage
-from discdiff.training.guard import FAILED_BATCH, SKIPPED_BATCH, Undo
+from discdiff.training.guard import FAILED_BATCH, SKIPPED_BATCH, SKIPPED_STEPS, Undo
 from discdiff.training.optimizers import OptimizerName, state_tensors
 from tests.training.conftest import make_model
 from tests.training.test_fit import assert_same_weights
@@ -60,7 +60,7 @@ class Trace(Callback):
 
 
 def steps_of(folder: Path) -> list[int]:
-    return sorted(int(path.stem.rpartition("_")[2]) for path in (folder / "skipped").iterdir())
+    return sorted(int(path.stem.rpartition("_")[2]) for path in (folder / SKIPPED_STEPS).iterdir())
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -113,6 +113,8 @@ def test_a_limit(quick_fit: Fit, train: SequenceDataset, tmp_path: Path, capsys:
     quick_fit(make_model(), train, folder=tmp_path / "all", **options)
     steps = steps_of(tmp_path / "all")
     assert len(steps) == 3
+    quick_fit(make_model(), train, folder=tmp_path / "all", max_steps=2, overwrite=True)
+    assert not (tmp_path / "all" / SKIPPED_STEPS).exists(), "they were those of the run before"
     with pytest.raises(TrainingError, match=rf"step {steps[2]}: the loss is nan.* 2 steps have been skipped, as many"):
         quick_fit(make_model(), train, folder=tmp_path / "two", max_skipped=2, progress=True, **options)
     told = capsys.readouterr().err
