@@ -97,7 +97,7 @@ def test_an_npy_header_that_says_gigabytes_takes_none(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x03\x00\xff\xff\xff\x2f" + b" " * 100)  # 800 MB of header
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="x.npy: damaged npy file: truncated within its header"):
+        with pytest.raises(DataError, match=r"x\.npy: damaged npy file: truncated within its header"):
             dd.domain("tokens", vocab_size=9).dataset(tmp_path / "x.npy")
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
