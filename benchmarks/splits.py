@@ -79,7 +79,7 @@ def main() -> None:
     splits: list[Split] = [Identity(0.1, 0.1, threshold=arguments.threshold), Hash(0.1, 0.1)]
     result = {
         "file": arguments.file.name,
-        "command": ["python", "benchmarks/splits.py", arguments.file.name, *sys.argv[2:]],
+        "command": ["python", "benchmarks/splits.py", *sys.argv[1:]],
         "seed": arguments.seed,
         "machine": platform.machine(),
         "shortest": arguments.shortest,

@@ -83,10 +83,7 @@ def sanitization_fault(parsed: Any) -> str:
             if not problems:
                 chem.SanitizeMol(parsed)
                 return "sanitization: RDKit gives no molecule"
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # of hundreds of hydrogens on an atom RDKit breaks its own conditions
+        except (ValueError, RuntimeError) as error:  # RDKit breaks its own conditions on [CH444]
             return f"sanitization: {' '.join(str(error).split())}"
     kind = _KINDS.get(problems[0].GetType(), "sanitization")
     message = " ".join(problems[0].Message().split())

@@ -76,10 +76,13 @@ def _array(path: Path, **options: Any) -> Iterator[Record]:
 
 def _loaded(path: Path, plain: Path) -> NDArray[Any]:
     with plain.open("rb") as file:
-        magic = file.read(6)
+        magic, version = file.read(6), file.read(2)
+        header = int.from_bytes(file.read(2 if version[:1] == b"\x01" else 4), "little")
     if magic != b"\x93NUMPY":
         kind = "an archive of arrays (npz)" if magic.startswith(b"PK") else "no npy file"
         raise DataError(f"this is {kind}", path=path, remedy="write one array with numpy.save")
+    if header > plain.stat().st_size:  # NumPy would make room for it before it finds that it is not there
+        raise DataError("damaged npy file: truncated within its header", path=path, remedy="copy or write it again")
     try:
         array: NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
     except MemoryError:

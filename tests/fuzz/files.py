@@ -120,6 +120,7 @@ def _parquet(**columns: Sequence[Any]) -> bytes:
 
 
 FASTA = b">one some words key=value\nACGTACGT\nacgt\n>two\nTTTTGGGG\n"
+KEYED = b">one key=a\nACGT\n>two key=b other=1\nGG\n"
 FASTQ = b"@one\nACGT\n+\nIIII\n@two x\nGGCC\n+two\n!!!!\n"
 GENBANK = b"""LOCUS       AB000001                  24 bp    DNA     linear   BCT 01-JAN-2000
 DEFINITION  A small record.
@@ -194,7 +195,7 @@ def _kinds() -> list[FileTarget]:
         FileTarget(
             "fasta-skip", constant(loose), ".fa", (FASTA, FASTA.replace(b"A", b"N")), fasta, {"name_column": None}
         ),
-        FileTarget("fasta-labels", constant(dna), ".fa", (FASTA,), fasta, {"label_column": "key"}),
+        FileTarget("fasta-labels", constant(dna), ".fa", (KEYED,), fasta, {"label_column": "key"}),
         FileTarget("fasta-lines", constant(dna), ".txt", (b"ACGT\nGG\n",), text, {"format": "lines"}),
         FileTarget("fastq", constant(dna), ".fastq", (FASTQ,), GRAMMARS["fastq"]),
         FileTarget("genbank", constant(dna), ".gb", (GENBANK,), GRAMMARS["genbank"]),
@@ -203,7 +204,14 @@ def _kinds() -> list[FileTarget]:
         FileTarget("smi", constant(smiles), ".smi", (b"CCO ethanol\nc1ccccc1\tbenzene\n[13CH4]\n",), GRAMMARS["smi"]),
         FileTarget("smi-skip", constant(skipping), ".smi", (b"CCO.[Na+]\nC(C x\n",), GRAMMARS["smi"]),
         FileTarget("sdf", constant(smiles), ".sdf", (SDF, SDF * 2), None),
-        FileTarget("smiles-csv", constant(smiles), ".csv", (CSV,), GRAMMARS["csv"], {"label_column": "label"}),
+        FileTarget(
+            "smiles-csv",
+            constant(smiles),
+            ".csv",
+            (CSV.replace(b"NA", b"CN"),),
+            GRAMMARS["csv"],
+            {"label_column": "label"},
+        ),
         FileTarget("dna-tsv", constant(dna), ".tsv", (CSV.replace(b",", b"\t"),), GRAMMARS["csv"]),
         FileTarget("text-lines", lines, ".txt", (b"one\ntwo \xc3\xa9\n",), text),
         FileTarget("text-stream", stream, ".txt", (b"to be or not to be, that is the question. " * 20,), text),

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SPAN = Span(4, 12)
 
 TEMPLATES = {
-    "text": ["running is [MASK] for [MASK:2-4] you", "[MASK:3] [a|b|c] end", "[MASK:/[a-z]+/]", "\\[MASK] x"],
+    "text": ["running is [MASK] for [MASK:2-4] you", "[MASK:3] [a|b|c] end", "[MASK/[a-z]+/]", "[MASK=a|bc] x"],
     "dna": ["N{3}TATAWAW N{2-4} ATG", "[AC][^G]W{3}_", "acgu"],
     "protein": ["M-x(3)-[LIVM]-{P}-G", "C-x(2,4)-C-x(3)-[LIVM>].", "<M-X{3}-B"],
-    "smiles": ["c1ccccc1{2-4}C(=O)O", "C{3}[13C@H](O)Cl", "*.{2}"],
+    "smiles": ["c1ccccc1{2-4}C(=O)O", "C{3}[13C@H](O)Cl", "<C|N|O>{2}"],
     "tokens": ["[5, 3, ?, ?{4}, ?{2-6}, 1|2|7]", "1 2 _ 3"],
 }
 PIECES = {

@@ -91,6 +91,19 @@ def test_a_path_that_no_file_has() -> None:
         text_domain(False).rules["words"].read("@a\0b", Span(1, 4))
 
 
+def test_an_npy_header_that_says_gigabytes_takes_none(tmp_path: Path) -> None:
+    import tracemalloc
+
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x03\x00\xff\xff\xff\x2f" + b" " * 100)  # 800 MB of header
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"x\.npy: damaged npy file: truncated within its header"):
+            dd.domain("tokens", vocab_size=9).dataset(tmp_path / "x.npy")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_number_that_no_array_holds_is_no_token() -> None:
     with pytest.raises(DataError, match="'2147483648' is no token"):
         dd.domain("tokens").fit(["2147483648"])
