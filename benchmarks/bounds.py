@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     pipe = dd.Pipeline.load(arguments.run, device="cpu")
-    where = {"where": {"split": "test"}} if ".csv" in arguments.file.suffixes else {}
+    where: dict[str, Any] = {"where": {"split": "test"}} if ".csv" in arguments.file.suffixes else {}
     dataset = pipe.read(arguments.file, on_long="skip", **where)
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[: arguments.sequences]
     rows = pipe.lengths.fill(dataset.batch(chosen.sort().values))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from discdiff.domain import MASK_SYMBOL
 from discdiff.errors import ConfigError, DiscdiffError, UnknownTokenError
 
-_UNKNOWN = 255
+UNKNOWN = 255
+"""What stands for a character that is no letter."""
 
 
 class Alphabet:
@@ -26,11 +27,11 @@ class Alphabet:
     """
 
     def __init__(self, letters: str, title: str) -> None:
-        if not 0 < len(letters) == len(set(letters)) <= _UNKNOWN or any(ord(c) > 255 for c in letters):
+        if not 0 < len(letters) == len(set(letters)) <= UNKNOWN or any(ord(c) > 255 for c in letters):
             raise ConfigError(f"alphabet {letters!r}: expected 1 to 255 distinct Latin-1 characters")
         self.letters, self.title = letters, title
         self._codes = np.frombuffer(letters.encode("latin-1"), dtype=np.uint8)
-        self._tokens = np.full(256, _UNKNOWN, dtype=np.uint8)
+        self._tokens = np.full(256, UNKNOWN, dtype=np.uint8)
         self._tokens[self._codes] = np.arange(len(letters), dtype=np.uint8)
         # a character outside Latin-1 is looked up as this one, which is no letter
         self._foreign = bytes([next(c for c in range(256) if chr(c) not in letters)])
@@ -61,7 +62,7 @@ class Alphabet:
         """0-based index of the first character that is no letter, or None."""
         if text.isascii() and not text.encode().translate(None, self._codes.tobytes()):
             return None
-        unknown = self.lookup(text) == _UNKNOWN
+        unknown = self.lookup(text) == UNKNOWN
         return int(unknown.argmax()) if unknown.any() else None
 
     def encode(self, text: str, *, record: object | None = None, remedy: str | None = None) -> list[int]:
@@ -71,7 +72,7 @@ class Alphabet:
             UnknownTokenError: names the record, the 1-based position and the character.
         """
         tokens = self.lookup(text)
-        unknown = tokens == _UNKNOWN
+        unknown = tokens == UNKNOWN
         if unknown.any():
             raise self.unknown(text, int(unknown.argmax()), record=record, remedy=remedy)
         return [int(token) for token in tokens.tolist()]

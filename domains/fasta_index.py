@@ -79,7 +79,7 @@ class IndexedFasta:
     def data(self) -> Bytes:
         """The file's bytes."""
         if self._data is None:
-            self._data = np.memmap(self.path, dtype=np.uint8, mode="r")
+            self._data = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
         return self._data
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from discdiff.constraints import Constraint
 from discdiff.data.files import Faults, accepted_values, is_table, read_table
 from discdiff.domain import Domain, Record
 from discdiff.errors import ConfigError, DataError, UnknownTokenError
-from domains.alphabet import Alphabet, shown
+from domains.alphabet import UNKNOWN, Alphabet, shown
 from domains.fasta import Entry, read_entries, write_fasta
 from domains.templates import LetterTemplates
 
@@ -119,9 +119,9 @@ class Letters(Domain):
 
     def encode_array(self, sequence: str, *, record: object | None = None) -> NDArray[Any]:
         if sequence.isascii():
-            tokens = np.frombuffer(sequence.encode().translate(self._tokens, self._deleted), dtype=np.uint8)
-            if not len(tokens) or tokens.max() < len(self.alphabet):
-                return tokens
+            tokens = sequence.encode().translate(self._tokens, self._deleted)
+            if UNKNOWN not in tokens:
+                return np.frombuffer(tokens, dtype=np.uint8)
         # anything unusual: ambiguity codes, a stop codon, a fault
         return np.array(self.encode(sequence, record=record), dtype=np.uint8)
 

@@ -158,7 +158,8 @@ def mapped(folder: Path, name: str, about: dict[str, Any]) -> Array:
     if not about["items"]:
         return np.empty(0, dtype)
     mode: Any = "r" if name in _LARGE else "c"
-    return np.memmap(column_file(folder, name), dtype=dtype, mode=mode, shape=(about["items"],))
+    # as a plain array: items of a memmap are ten times as slow to get at
+    return np.asarray(np.memmap(column_file(folder, name), dtype=dtype, mode=mode, shape=(about["items"],)))
 
 
 def checksum_of(values: Array, *, block: int = 1 << 24) -> int:

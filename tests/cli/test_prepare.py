@@ -52,7 +52,7 @@ def test_options_of_tables_are_those_of_training(tmp_path: Path, monkeypatch: py
     path, kept = tmp_path / "table.csv", tmp_path / "cache"
     path.write_text("seq,class,split\nACGT,1,train\nAC,2,test\nACG,1,train\n")
     monkeypatch.setenv("DISCDIFF_CACHE", str(kept))
-    run(path, "--domain", "dna", "--where", "class=1", "--label-column", "class", "--length", 4, "--on-long", "skip")
+    run(path, "--domain", "dna", "--where", "class=1", "--label-column", "class", "--length", "4", "--on-long", "skip")
     words = ["--data.where.class", "1", "--data.label_column", "class", "--data.length", "4", "--data.on_long", "skip"]
     values = {"domain": "dna", "data": {"train": str(path), "cache": True, "valid_fraction": 0.0}}
     train, _ = Experiment.load(values=values, overrides=words).read()

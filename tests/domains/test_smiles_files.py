@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def read(path: Path, domain: SMILES | None = None, **options: object) -> list[Record]:
+def read(path: Path, domain: SMILES | None = None, **options: Any) -> list[Record]:
     return list((domain or SMILES()).read(path, **options))
 
 
