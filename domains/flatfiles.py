@@ -48,9 +48,9 @@ def read_flat(path: str | Path, format: str, encoding: str, faults: Faults) -> I
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Biopython's remarks on annotations that are not read here
                     record = next(records, None)
-            except (ValueError, AssertionError, IndexError) as error:
-                if isinstance(error, DataError):
-                    raise
+            except (DataError, MemoryError):
+                raise
+            except Exception as error:  # Biopython's parsers let any of Python's own pass
                 raise DataError(
                     f"cannot be read as {format}: {' '.join(str(error).split())}", path=path, record=place + 1,
                     remedy="check it around there",

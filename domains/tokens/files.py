@@ -82,7 +82,9 @@ def _loaded(path: Path, plain: Path) -> NDArray[Any]:
         raise DataError(f"this is {kind}", path=path, remedy="write one array with numpy.save")
     try:
         array: NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, which has errors of its own
         if "Python objects" in str(error):
             remedy = "save rows of different lengths as lists in Parquet"
             raise DataError("the array holds Python objects, not integers", path=path, remedy=remedy) from error
