@@ -198,9 +198,8 @@ class Letters(Domain):
         total = fitting = 0
         try:
             form = {name: options[name] for name in ("format", "encoding") if name in options}
-            rows: Iterable[Record | Entry] = (
-                read_table(path, **options) if is_table(path) else read_entries(path, **form)
-            )
+            table: dict[str, Any] = {"guesses": ("sequence", "seq")} | options  # a column `smiles` holds no letters
+            rows: Iterable[Record | Entry] = read_table(path, **table) if is_table(path) else read_entries(path, **form)
             for row in islice(rows, 100):
                 text = self.normalized(row.sequence[:10_000])
                 total += len(text)
