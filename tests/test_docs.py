@@ -18,8 +18,8 @@ PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 FOLDERS = ("tests", "discdiff", "domains", "examples", "benchmarks", "configs", "docs")
 ROOMS = ("constraints", "losses", "networks", "processes", "samplers")
 """Modules whose members may be named without `discdiff.`."""
-OTHERS = {"True", "False", "None", "gradcheck"}
-"""Of Python and torch."""
+OTHERS = {"True", "False", "None", "gradcheck", "config.yaml"}
+"""Of Python, torch and run folders."""
 
 
 @cache

@@ -74,7 +74,8 @@ def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < bound.standard_error < 1
 
     assert [command.split()[1] for command in COMMANDS] == [
-        *("train", "sample", "infill", "score", "evaluate", "profile", "sample", "show", "export", "domains")
+        *("train", "sample", "infill", "score", "evaluate", "evaluate"),
+        *("profile", "sample", "show", "export", "domains"),
     ]
     for command in COMMANDS:
         words = shlex.split(command)[1:]
@@ -101,6 +102,17 @@ def test_text_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.usefixtures("small")
+def test_splits() -> None:
+    """The page's block: every promoter in one part, and the parts told."""
+    (block,) = SHOWN["docs/splits.md"]
+    names: dict[str, Any] = {}
+    run(block, names)
+    parts = names["parts"]
+    assert len(parts.train) + len(parts.valid) + len(parts.test) == 40
+    assert "split by Hash" in parts.notes[0]
+
+
+@pytest.mark.usefixtures("small")
 def test_constraints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The page's block, on a run with labels."""
     (block,) = SHOWN["docs/constraints.md"]
@@ -121,6 +133,7 @@ def test_no_other_page_has_blocks() -> None:
         "README.md",
         "docs/constraints.md",
         "docs/generation.md",  # in tests/generation/test_page.py
+        "docs/splits.md",
         "docs/text-constraints.md",
     ]
 
