@@ -18,25 +18,24 @@ from discdiff.data.encoding import OnLong
 from discdiff.data.faults import OnError
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import CheckpointError, ConfigError, DiscdiffError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
 from discdiff.languages import Language
 from discdiff.likelihood import nelbo
-from discdiff.manifest import CONFIG_FILE
 from discdiff.model import Diffusion
 from discdiff.pipeline.asking import Asked
 from discdiff.pipeline.drawing import Drawing, StringCheck, StringReward
 from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, Rows, constraint_of, pick_device, rows_of
 from discdiff.pipeline.likelihoods import How, check_span, likelihood_of, scores_of
+from discdiff.pipeline.opening import opened
 from discdiff.pipeline.part_formats import FormatName
 from discdiff.pipeline.planning import GridChoice, Plan, planned
 from discdiff.pipeline.results import Guidance, Method, Samples, SamplingDefaults, SequenceScore, StringsBound
 from discdiff.progress import progress as show_progress
 from discdiff.randomness import Keys
 from discdiff.release.export import push
-from discdiff.release.hub import located
 from discdiff.rules import Rules
-from discdiff.run_folder import Run, load_run, save_run
+from discdiff.run_folder import Run, save_run
 from discdiff.samplers import Profile, Sampler, measure_profile
 
 if TYPE_CHECKING:
@@ -95,14 +94,9 @@ class Pipeline:
         Raises:
             CheckpointError: the folder is missing, damaged or of another version; or the Hub has no such model.
         """
-        folder, source = located(folder, revision)
-        run = load_run(folder)
-        try:
-            defaults = SamplingDefaults.from_json(run.sampling)
-        except DiscdiffError as error:
-            raise CheckpointError(f"{folder / CONFIG_FILE}: sampling: {error}") from error
+        run, defaults = opened(folder, revision)
         model = run.model.to(pick_device(device))
-        known = run.profile, run.training, source or run.source
+        known = run.profile, run.training, run.source
         return cls(model, run.domain, run.lengths, run.max_length, run.label_names, defaults, *known)
 
     def save(self, folder: str | Path) -> None:
