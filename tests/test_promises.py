@@ -32,7 +32,7 @@ def there(name: str) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == test for node in tree.body)
 
 
-@pytest.mark.parametrize(("promise", "named"), rows(PAGE.read_text(encoding="utf-8")))
+@pytest.mark.parametrize(("promise", "named"), list(rows(PAGE.read_text(encoding="utf-8"))))
 def test_each_promise_is_shown(promise: str, named: list[str]) -> None:
     assert any("::" in name for name in named), f"no test: {promise}"
     assert [name for name in named if not there(name)] == []

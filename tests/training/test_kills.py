@@ -63,7 +63,7 @@ SOME = [
 def test_killed_runs_end_as_the_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], count: int
 ) -> None:
-    """A few kills of the thousand that `benchmarks/results/kills.jsonl` records."""
+    """A few kills; `benchmarks/results/kills.jsonl` records many."""
     monkeypatch.undo()
     seen = kills.sweep(molecules(), tmp_path, kills=count, seed=0, **options)
     assert seen["kills"] >= count
