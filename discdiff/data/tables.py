@@ -204,7 +204,7 @@ class _Parquet:
         parquet = require("pyarrow.parquet")
         try:
             self._file: Any = parquet.ParquetFile(path)
-        except (OSError, ValueError) as error:  # pyarrow's errors are kin of both
+        except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's errors are kin of these
             first = str(error).splitlines()[0]
             raise DataError(f"cannot be read as Parquet: {first}", path=path, remedy="write the file again") from error
         self.columns = list(self._file.schema_arrow.names)
@@ -224,13 +224,15 @@ class _Parquet:
                 raise DataError(f"column {name!r} holds {kind}, not text", path=self.path, remedy="store strings")
         row = 0
         for batch in self._batches(columns):
-            for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            for cells in zip(*batch, strict=True):
                 row += 1
                 yield row, {n: _text(c) for n, c in zip(columns, cells, strict=True)}
 
-    def _batches(self, columns: list[str]) -> Iterator[Any]:
+    def _batches(self, columns: list[str]) -> Iterator[list[list[Any]]]:
+        """The cells of some rows, column by column."""
         try:
-            yield from self._file.iter_batches(batch_size=4096, columns=columns)
+            for batch in self._file.iter_batches(batch_size=4096, columns=columns):
+                yield [batch.column(name).to_pylist() for name in columns]
         except (OSError, ValueError, NotImplementedError) as error:  # a whole footer does not vouch for the pages
             first = str(error).splitlines()[0]
             raise DataError(f"damaged Parquet file: {first}", path=self.path, remedy="write the file again") from error
