@@ -37,9 +37,7 @@ SHOWN = 20
 
 def targets(kind: str) -> dict[str, Any]:
     """Targets by name."""
-    makers: dict[str, Any] = {"readers": file_targets, "parsers": parser_targets}
-    found: dict[str, Any] = makers[kind]()
-    return found
+    return dict(file_targets()) if kind == "readers" else dict(parser_targets())
 
 
 def work(kind: str, name: str, seeds: range, folder: str, memory: int, pipe: Connection) -> None:

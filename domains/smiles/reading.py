@@ -98,7 +98,7 @@ def _sd_file(
             continue
         kept += 1
         smiles, fault = _smiles_of(block)
-        name = values[name_column] if name_column else block[0].strip()
+        name = values[name_column] if name_column else "".join(block[:1]).strip()
         label = values[label_column] if label_column else None
         yield Entry(Record(smiles, name or None, label or None, place), line, fault)
     if not kept and not faults.count:

@@ -12,7 +12,7 @@ import pytest
 import discdiff as dd
 from discdiff.errors import DataError, DiscdiffError, IncompatibleError
 from discdiff.rules import Span
-from tests.fuzz.files import GENBANK, PARQUET, text_domain
+from tests.fuzz.files import GENBANK, PARQUET, SDF, text_domain
 
 
 def _npy(header: bytes) -> bytes:
@@ -62,6 +62,15 @@ FILES: list[tuple[str, Any, str, bytes, str]] = [
         r"x.smi, record 1: 'c1ccccc.*: parse error: ",
     ),
     (
+        "sdf: a file that begins with the mark of an end",
+        dd.domain("smiles"), "x.sdf", b"$$$$\n" + SDF, r"x.sdf, record 1: parse error",
+    ),
+    (
+        "parquet: bytes in a column of text that are no UTF-8",
+        text_domain(True), "x.parquet", PARQUET.replace(b"\xc3\xa9", b"a\xa9"),
+        r"x.parquet: damaged Parquet file: .*utf-8",
+    ),
+    (
         "npy: a header that is no literal",
         dd.domain("tokens", vocab_size=9), "x.npy", _npy(b"{'descr': '<i2', 'shape': (2, "),
         r"x.npy: damaged npy file: ",
@@ -89,6 +98,18 @@ def test_counts_that_would_take_minutes_to_build(value: str) -> None:
 def test_a_path_that_no_file_has() -> None:
     with pytest.raises(IncompatibleError, match="embedded null byte"):
         text_domain(False).rules["words"].read("@a\0b", Span(1, 4))
+
+
+def test_a_parquet_schema_that_is_not_implemented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    def refuse(*given: Any) -> None:
+        raise pa.ArrowNotImplementedError("Integers with more than 64 bits not implemented")
+
+    (tmp_path / "x.parquet").write_bytes(PARQUET)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read as Parquet: Integers with more than 64 bits"):
+        text_domain(True).dataset(tmp_path / "x.parquet")
 
 
 def test_an_npy_header_that_says_gigabytes_takes_none(tmp_path: Path) -> None:
