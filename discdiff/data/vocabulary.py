@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from discdiff.data.cache import FORMAT, Cache, cache_folder, content_hash, digest_of
 from discdiff.data.streams import check_file
-from discdiff.domain import Domain
 from discdiff.errors import DiscdiffError
+
+if TYPE_CHECKING:
+    from discdiff.domain import Domain
 
 
 def learn_vocabulary(domain: Domain, path: str | Path, options: Mapping[str, Any], *, cache: Cache = None) -> None:
