@@ -34,8 +34,8 @@ def learn_vocabulary(domain: Domain, path: str | Path, options: Mapping[str, Any
     def learn() -> None:
         domain.fit(record.sequence for record in domain.read(path, **options))
 
-    folder = cache_folder(cache, path)
-    if folder is None or not _learns(domain):
+    folder = cache_folder(cache, path) if _learns(domain) else None
+    if folder is None:
         learn()
         return
     path = check_file(path)
