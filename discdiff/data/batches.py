@@ -10,19 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from discdiff.data.base import Dataset
+from discdiff.data.order import Batches, Indices, epoch_batches
 from discdiff.data.prefetch import in_order
 from discdiff.errors import CheckpointError, ConfigError, DiscdiffError
 from discdiff.randomness import Keys
 from discdiff.sequences import Sequences
 
-Indices = npt.NDArray[np.int64]
-_SHUFFLED = 1 << 20
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -49,7 +46,7 @@ class LengthBuckets:
             )
         self.lengths, self.batch_size, self.seed, self.window = lengths, batch_size, seed, window
         self.epoch, self.start = 0, 0
-        self._cache: dict[int, list[Indices]] = {}
+        self._cache: dict[int, Batches] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -63,7 +60,7 @@ class LengthBuckets:
     def __iter__(self) -> Iterator[Indices]:
         yield from self.batches(self.epoch)[self.start :]
 
-    def batches(self, epoch: int) -> list[Indices]:
+    def batches(self, epoch: int) -> Batches:
         """All batches of an epoch, as arrays of indices. The last two epochs asked for are kept."""
         with self._lock:  # loaders ask from several threads, where one epoch ends for both
             if epoch not in self._cache:
@@ -76,28 +73,8 @@ class LengthBuckets:
         """Rows of the smallest batch."""
         return len(self.lengths) // len(self)
 
-    def _make(self, epoch: int) -> list[Indices]:
-        order = self._shuffle(len(self.lengths), epoch, "shuffle sequences")
-        sizes = np.array([len(part) for part in np.array_split(order, len(self))])
-        ends = np.cumsum(sizes)
-        starts = ends - sizes
-        lengths = self.lengths.numpy()
-        places = np.arange(len(order))
-        if lengths.min() < lengths.max():
-            for first in range(0, len(self), self.window):
-                here = slice(starts[first], ends[min(first + self.window, len(self)) - 1])
-                places[here] = here.start + np.argsort(lengths[order[here]], kind="stable")
-        # Within a batch the shuffled order comes back: a row's place must not tell its length.
-        parts = [order[np.sort(places[start:end])] for start, end in zip(starts, ends, strict=True)]
-        return [parts[i] for i in self._shuffle(len(parts), epoch, "shuffle batches")]
-
-    def _shuffle(self, n: int, epoch: int, purpose: str) -> Indices:
-        order = np.empty(n, dtype=np.float64)
-        for start in range(0, n, _SHUFFLED):  # in parts: the hash takes several times the memory of its result
-            rows = torch.arange(start, min(start + _SHUFFLED, n))
-            keys = Keys(self.seed, rows, step=epoch)
-            order[start : start + _SHUFFLED] = keys.uniform((len(rows),), purpose, torch.float64).numpy()
-        return order.argsort(kind="stable")
+    def _make(self, epoch: int) -> Batches:
+        return epoch_batches(self.lengths.numpy(), len(self), window=self.window, seed=self.seed, epoch=epoch)
 
 
 @dataclass(frozen=True)

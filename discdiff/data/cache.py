@@ -282,6 +282,8 @@ def _locked(entry: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

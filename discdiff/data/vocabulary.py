@@ -46,8 +46,8 @@ def learn_vocabulary(
         faults = Faults(path, policy)
         domain.fit(record.sequence for record in domain.read(path, faults=faults, **options))
 
-    folder = cache_folder(cache, path)
-    if folder is None or not _learns(domain):
+    folder = cache_folder(cache, path) if _learns(domain) else None
+    if folder is None:
         learn()
         return
     path = check_file(path)

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from discdiff.data.base import Dataset
+from discdiff.data.order import shuffled
 from discdiff.errors import DiscdiffError
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
@@ -44,8 +46,8 @@ class Validator:
     def __init__(
         self, dataset: Dataset, *, limit: int | None, batch_size: int, samples: int, peers: Peers | None = None
     ) -> None:
-        order = Keys(0, torch.arange(len(dataset))).uniform((len(dataset),), "validation", torch.float64).argsort()
-        self.sequences = dataset.batch(order[:limit].sort().values)
+        order = shuffled(len(dataset), 0, step=0, purpose="validation")
+        self.sequences = dataset.batch(np.sort(order[:limit]))
         self.batch_size, self.samples = batch_size, samples
         self.peers = peers or Peers()
 

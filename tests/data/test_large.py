@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import discdiff as dd
-from discdiff.data import BatchLoader, LengthBuckets, LengthModel, SequenceDataset, batches, dataset, encoding
+from discdiff.data import BatchLoader, LengthBuckets, LengthModel, SequenceDataset, dataset, encoding, order
 from tests.letters import Letters
 
 
@@ -97,10 +97,30 @@ def test_tokens_take_as_few_bytes_as_the_vocabulary_needs() -> None:
 def test_the_order_does_not_depend_on_the_parts_it_is_made_in(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = torch.arange(100) % 7
     whole = [batch.tolist() for batch in LengthBuckets(lengths, 8, seed=3).batches(2)]
-    monkeypatch.setattr(batches, "_SHUFFLED", 9)
+    monkeypatch.setattr(order, "_HASHED", 9)
     assert [batch.tolist() for batch in LengthBuckets(lengths, 8, seed=3).batches(2)] == whole
 
 
 def test_one_length_for_all_is_counted_without_a_list() -> None:
     lengths = torch.tensor(7).expand(10**12)
     assert LengthModel.of(lengths) == LengthModel((7,), (10**12,))
+
+
+def test_an_epochs_order_takes_one_number_a_sequence() -> None:
+    lengths = torch.arange(200_000) % 50
+    buckets = LengthBuckets(lengths, 4)
+    most = peak(lambda: buckets.batches(0))
+    tracemalloc.start()
+    kept = LengthBuckets(lengths, 4)
+    kept.batches(0)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 200_000 * 8 * 2  # the sequences, and where each of 50,000 batches of 4 begins and comes
+    assert most < 200_000 * 8 * 5
+
+
+def test_batches_are_a_sequence() -> None:
+    batches = LengthBuckets(torch.arange(10), 3, seed=1).batches(0)
+    assert len(batches) == 4
+    assert batches[-1].tolist() == list(batches)[3].tolist()
+    assert [batch.tolist() for batch in batches[1:3]] == [batches[1].tolist(), batches[2].tolist()]
