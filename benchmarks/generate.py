@@ -139,7 +139,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     assert alone.code == 0, log.read_text()[-2000:]
     same = [path.read_bytes() == (folder / path.name).read_bytes() for path in sorted(whole.glob("part-*"))]
     first_done = kills[-1]["parts"]
-    going = [(count, size) for count, size in seen.memory if count > first_done]  # past loading
+    going = [(count, size) for count, size in seen.memory if count > first_done and size]  # loaded, and not yet ended
     chosen = [going[i * (len(going) - 1) // 9] for i in range(10)]
     return {
         "n": arguments.n,
