@@ -282,7 +282,7 @@ def test_a_slurm_job_is_saved_and_requeued(tmp_path: Path, monkeypatch: pytest.M
 def test_one_process_of_slurm_is_requeued_from_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from discdiff.training import evaluation
 
-    bound = evaluation.nelbo
+    bound: Any = vars(evaluation)["nelbo"]
 
     def late(*arguments: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGUSR1)
