@@ -79,11 +79,11 @@ class Curve(Callback):
 def run(case: dict[str, Any], arguments: argparse.Namespace, data: SequenceDataset) -> dict[str, Any]:
     """One process's part of one case."""
     process, curve = dd.Absorbing(data.vocab_size), Curve()
-    network = dd.Transformer(process.num_states, dim=64, depth=2, heads=4)
+    network = dd.Transformer(process.num_states, dim=32, depth=2, heads=2)
     model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
     start = time.monotonic()
     dd.fit(
-        model, data, max_steps=arguments.steps, batch_size=32, samples=0, progress=False, loggers=(),
+        model, data, max_steps=arguments.steps, batch_size=16, samples=0, progress=False, loggers=(),
         device=arguments.device,
         learning_rate=1e-3, callbacks=[curve], seed=arguments.seed, optimizer=case["optimizer"],
         precision=case["precision"], accumulate=case.get("accumulate", 1), workers=case.get("workers"),
@@ -184,15 +184,17 @@ def main() -> None:
         for record in loading(arguments):
             print(json.dumps(record | about | hardware()), flush=True)
         return
+    first: dict[tuple[str, str], dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for processes in sorted({case.get("processes", 1) for case in CASES}):
             started(processes, arguments, folder)
-        first: dict[tuple[str, str], dict[str, Any]] = {}
-        for number, case in enumerate(CASES):
-            with np.load(Path(folder) / f"{number}.npz") as kept:
-                found = dict(kept)
-            one = first.setdefault((case["optimizer"], case["precision"]), found)
-            print(json.dumps({"benchmark": "topology", **case, **compare(one, found), **about, **hardware()}))
+            for number, case in enumerate(CASES):
+                if case.get("processes", 1) == processes:
+                    with np.load(Path(folder) / f"{number}.npz") as kept:
+                        found = dict(kept)
+                    one = first.setdefault((case["optimizer"], case["precision"]), found)
+                    record = {"benchmark": "topology", **case, **compare(one, found), **about, **hardware()}
+                    print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":

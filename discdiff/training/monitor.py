@@ -301,7 +301,7 @@ class Monitor(Callback):
         """
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit) and self.peers.alone
         if isinstance(exception, KeyboardInterrupt):
-            self.stop = self.asked = Stop.INTERRUPT
+            self.stop = self.asked = self.asked or Stop.INTERRUPT  # a bound is cut short for other requests, too
         if stopped and self.step and self.between_steps and self.storage is not None:
             self.save(trainer, pl_module, last=True)
 

@@ -279,6 +279,26 @@ def test_a_slurm_job_is_saved_and_requeued(tmp_path: Path, monkeypatch: pytest.M
     assert len(again["losses"]) == 34
 
 
+def test_one_process_of_slurm_is_requeued_from_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from discdiff.training import evaluation
+
+    bound: Any = vars(evaluation)["nelbo"]
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return bound(*arguments, **options)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "4711")
+        patch.setattr(evaluation, "nelbo", late)
+        with pytest.raises(SystemExit) as caught:
+            train({"max_steps": 9, "valid": 8, "validate_every": 4, "folder": tmp_path})
+    assert caught.value.code == 143
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
 def test_requeueing_says_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
