@@ -20,7 +20,9 @@ from discdiff.data.dataset import SequenceDataset
 from discdiff.data.splits import PARTS, Parts
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError
+from discdiff.launch import is_first
 from discdiff.manifest import CONFIG_FILE
+from discdiff.training.lock import FolderLock
 
 if TYPE_CHECKING:
     from discdiff.data.splits.base import Numbers
@@ -33,14 +35,26 @@ FORMAT_VERSION = 1
 def keep_split(parts: Parts[Dataset], folder: str | Path | None, *, resume: bool, overwrite: bool) -> None:
     """Write a split into a run folder, or compare it with what a run that is resumed has there.
 
+    Of processes that train together the first does; while another run trains in the folder nobody does.
+
     Raises:
-        CheckpointError: the run that is resumed was trained on other parts.
+        CheckpointError: the run that is resumed was trained on other parts, or another process trains in the folder.
     """
-    if folder is None:
+    if folder is None or not is_first() or not (parts.record or Path(folder).is_dir()):
         return
-    path = Path(folder) / SPLIT_FILE
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(Path(folder))
+    lock.acquire()
+    try:
+        _keep(parts, Path(folder), resume=resume, overwrite=overwrite)
+    finally:
+        lock.release()
+
+
+def _keep(parts: Parts[Dataset], folder: Path, *, resume: bool, overwrite: bool) -> None:
+    path = folder / SPLIT_FILE
     if resume:
-        saved = read_split(Path(folder))
+        saved = read_split(folder)
         fresh = None if not parts.record else json.loads(_text(parts.record))
         if saved != fresh:
             old, new = saved or {}, fresh or {}
@@ -50,10 +64,10 @@ def keep_split(parts: Parts[Dataset], folder: str | Path | None, *, resume: bool
                 "bring back its data and configuration, or start a run in another folder"
             )
         return
-    if not overwrite and (Path(folder) / CONFIG_FILE).exists():
+    if not overwrite and (folder / CONFIG_FILE).exists():
         return  # `fit` refuses this folder
     for name in (SPLIT_FILE, NUMBERS_FILE):
-        (Path(folder) / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     if not parts.record:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import discdiff as dd
 from discdiff.experiment.held_out import held_out
+from discdiff.training.lock import FolderLock
 from tests.cli.conftest import SMALL, Discdiff, write_fasta
 
 SPLIT = ["--data.split", "Hash", "--data.split.valid", "0.2", "--data.split.test", "0.2"]
@@ -39,6 +41,18 @@ def test_a_split_is_kept_and_found_again(run: Path, discdiff: Discdiff, tmp_path
     report = json.loads(ran.out)
     assert report["reference"] == "the run's own test part"
     assert report["bound"]["sequences"] == saved["sequences"]["test"]
+
+
+def test_a_run_that_trains_keeps_its_split(run: Path, discdiff: Discdiff, tmp_path: Path) -> None:
+    """Another that would overwrite it is refused before it has changed anything."""
+    before, lock = (run / "split.json").read_bytes(), FolderLock(run)
+    lock.acquire()
+    other = write_fasta(tmp_path / "q.fasta", 50)
+    ran = discdiff("train", other, "--domain", "dna", "--output", run, "--overwrite", "--quiet", *SMALL, *SPLIT)
+    lock.release()
+    assert ran.code == 2
+    assert f"process {os.getpid()} on" in ran.err
+    assert (run / "split.json").read_bytes() == before
 
 
 def test_changed_data_are_refused(run: Path, discdiff: Discdiff, tmp_path: Path) -> None:
