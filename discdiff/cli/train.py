@@ -9,11 +9,17 @@ examples:
   torchrun --nproc-per-node 2 -m discdiff train --config my.yaml        # on two GPUs, or two processes
 
 Any key of a configuration is an option, after all else:
-  --domain NAME                  dna, protein, smiles, text, tokens; --domain.KEY for the domain's own options
-  --data.length, .on_long, .label_column, .split_column, .where.COLUMN, .valid_fraction, .end_token, …
+  --domain NAME     dna, protein, smiles, text, tokens; --domain.KEY for the domain's own options
+  --data.KEY        train, valid, test, root, split (Hash, Scaffold, Identity, Chromosome), split_column,
+                    valid_fraction, length, on_long, on_error, end_token, sequence_column, label_column, name_column,
+                    where.COLUMN, cache, windows, valid_windows, options
   --process, --network, --schedule, --parameterization, --loss: a class, or with .KEY an argument of it
-  --training.max_steps, .max_minutes, .batch_size, .learning_rate, .device, .precision, …
-  --sampling.sampler, .steps, .temperature, .top_k, .top_p: the run's defaults
+  --training.KEY    max_steps, max_minutes, batch_size, accumulate, workers, optimizer, learning_rate, warmup_steps,
+                    schedule, betas, weight_decay, gradient_clip, ema_decay, precision, compile,
+                    gradient_checkpointing, device, devices, nodes, strategy, validate_every, validate_sequences,
+                    validate_samples, profile_sequences, samples_every, samples, log_every, checkpoint_minutes,
+                    on_divergence, max_skipped, loggers: the arguments of discdiff.fit
+  --sampling.KEY    sampler, steps, temperature, top_k, top_p: the run's defaults
   --seed
 The run folder's config.yaml has all of them, with their values.
 """

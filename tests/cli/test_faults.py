@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +14,11 @@ from typing import Any
 import pytest
 
 from discdiff.cli import main
-from discdiff.pipeline import Pipeline
+from discdiff.experiment.settings import Data, Training
+from discdiff.pipeline import Pipeline, SamplingDefaults
 from tests.cli.conftest import Discdiff, Workshop
 
-COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data", "show", "domains"]
+COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data", "show", "export", "push", "domains"]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,12 @@ def test_help_has_examples(discdiff: Discdiff, command: str) -> None:
     assert ran.code == 0
     assert f"examples:\n  discdiff {command}" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 120
+
+
+def test_training_help_names_every_key(discdiff: Discdiff) -> None:
+    told = set(re.findall(r"\w+", discdiff("train", "--help").out))
+    keys = {field.name for section in (Data, Training, SamplingDefaults) for field in dataclasses.fields(section)}
+    assert sorted(keys - told) == []
 
 
 def test_main_help(discdiff: Discdiff) -> None:
