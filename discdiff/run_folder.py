@@ -12,11 +12,9 @@ digests of themselves, so that a changed byte shows in any of the four.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +39,7 @@ from discdiff.samplers.profile import Profile
 from discdiff.sealed import DIGEST, check_seal, read_json, sealed
 from discdiff.unfinished import SAVING, cut_short
 from discdiff.weights import load_weights, save_weights
+from discdiff.writing import sync
 
 PROFILE_FILE = "profile.json"
 
@@ -114,12 +113,12 @@ def save_run(run: Run, folder: str | Path, *, beside: Mapping[str, str] | None =
         files = [*(file for file in files if file != WEIGHTS_FILE), WEIGHTS_FILE, CONFIG_FILE]
         for file in files:
             (fresh / file).chmod(mode)  # safetensors writes for the owner alone
-            _sync(fresh / file)
+            sync(fresh / file)
         for file in files:
             (fresh / file).replace(folder / file)
     for old in OLD_FILES:
         (folder / old).unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     if run.profile is not None:
         save_profile(run.profile, folder)
 
@@ -147,9 +146,9 @@ def save_profile(profile: Profile, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=SAVING) as name:
         fresh = Path(name) / PROFILE_FILE
         fresh.write_text(text, encoding="utf-8", newline="")
-        _sync(fresh)
+        sync(fresh)
         fresh.replace(folder / PROFILE_FILE)
-    _sync(folder)
+    sync(folder)
 
 
 def load_profile(folder: str | Path) -> Profile | None:
@@ -225,16 +224,6 @@ def _other_version(saved: dict[str, Any]) -> str:
     """A hint for what an older discdiff cannot know."""
     same = saved["discdiff"] == __version__
     return "" if same else f" (discdiff {saved['discdiff']} wrote it, this is {__version__})"
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder onto the disk, where the system can."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 __all__ = ["PROFILE_FILE", "Run", "finish_save", "load_profile", "load_run", "save_profile", "save_run"]

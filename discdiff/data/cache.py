@@ -22,6 +22,7 @@ from discdiff.data.faults import Fault
 from discdiff.data.hub import Hub
 from discdiff.data.paths import SUFFIXES, check_file, is_hub
 from discdiff.errors import DataError, DiscdiffError, DiscdiffWarning
+from discdiff.writing import sync
 
 if TYPE_CHECKING:
     from discdiff.domain import Domain
@@ -219,7 +220,7 @@ def _make(entry: Path, path: Path, before: list[int], make: Callable[[FileColumn
                 os.fsync(file.fileno())
             scratch.chmod(0o755)  # mkdtemp's is for the owner alone
             scratch.rename(entry)
-            _sync_folder(entry.parent)
+            sync(entry.parent)
         except OSError as error:
             raise cannot_write(entry.parent, error) from error
     finally:
@@ -277,15 +278,5 @@ def _locked(entry: Path) -> Iterator[None]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

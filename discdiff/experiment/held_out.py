@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from discdiff.errors import CheckpointError, ConfigError
 from discdiff.launch import is_first
 from discdiff.manifest import CONFIG_FILE
 from discdiff.training.lock import FolderLock
+from discdiff.writing import write_whole
 
 if TYPE_CHECKING:
     from discdiff.data.splits.base import Numbers
@@ -74,8 +74,8 @@ def _keep(parts: Parts[Dataset], folder: Path, *, resume: bool, overwrite: bool)
     if parts.numbers is not None:
         array = io.BytesIO()
         np.save(array, parts.numbers, allow_pickle=False)
-        _write(path.with_name(NUMBERS_FILE), array.getvalue())
-    _write(path, _text(parts.record).encode())
+        write_whole(path.with_name(NUMBERS_FILE), array.getvalue())
+    write_whole(path, _text(parts.record))
 
 
 def read_split(folder: Path) -> dict[str, Any] | None:
@@ -174,13 +174,6 @@ def _numbers(folder: Path, expected: str) -> Numbers:
 
 def _text(record: dict[str, Any]) -> str:
     return json.dumps({"format_version": FORMAT_VERSION, **record}, indent=2) + "\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file whole."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
 
 
 __all__ = ["NUMBERS_FILE", "SPLIT_FILE", "held_out", "keep_split", "read_split"]

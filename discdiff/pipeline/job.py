@@ -14,7 +14,6 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from discdiff import __version__
 from discdiff.errors import DiscdiffError, IncompatibleError
 from discdiff.pipeline.claims import Claims
 from discdiff.pipeline.part_formats import PartFormat
+from discdiff.writing import write_whole
 
 JOB_VERSION = 1
 JOB_FILE, LOCK_FILE = "job.json", "job.lock"
@@ -99,7 +99,7 @@ class Job:
             DiscdiffError: the disk is full or fails; the parts that are there stand.
         """
         try:
-            write_whole(self.path(part), content)
+            write_whole(self.path(part), content, mark=_mark())
         except OSError as error:
             there = len(self.parts) - len(self.missing())
             raise DiscdiffError(
@@ -196,7 +196,8 @@ def check_folder(folder: Path) -> None:
 def _write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / JOB_FILE
     try:
-        write_whole(path, (json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        text = json.dumps(settings, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(path, text, mark=_mark())
     except OSError as error:
         raise DiscdiffError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -253,6 +254,11 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterato
         yield "n", wanted["n"], found["n"]
 
 
+def _mark() -> str:
+    """Ends the names of files that are not whole yet, whichever process of whichever machine writes them."""
+    return f"{uuid.uuid4().hex}.tmp"
+
+
 def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     text = text.strip('"')[:12] + "…" if re.fullmatch(r'"[0-9a-f]{64}"', text) else text
@@ -273,25 +279,4 @@ def _grow(job: Job, before: int, wanted: Mapping[str, Any]) -> None:
     _write_settings(job.folder, wanted)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: beside its place, forced to the disk, renamed."""
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with fresh.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # some systems cannot open a folder
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-__all__ = ["Job", "check_folder", "open_job", "read_settings", "write_whole"]
+__all__ = ["Job", "check_folder", "open_job", "read_settings"]

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from discdiff.errors import CheckpointError
 from discdiff.training.archive import check_archive
-from discdiff.training.writing import sync_folder
+from discdiff.writing import sync
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -72,7 +72,7 @@ class AtomicCheckpointIO(CheckpointIO):
             if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
-        sync_folder(target.parent)
+        sync(target.parent)
 
     def load_checkpoint(
         self,

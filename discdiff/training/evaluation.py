@@ -26,7 +26,7 @@ from discdiff.samplers.profiling import FEWEST, measure_profile
 from discdiff.sampling import sample
 from discdiff.training.result import Validation
 from discdiff.training.topology import Peers
-from discdiff.training.writing import write_whole
+from discdiff.writing import write_whole
 
 SAMPLES_FILE = "samples.txt"
 _SEED = 0x76A11D  # of the bounds' noise: not one that a user would give a run, whose training noise it would repeat

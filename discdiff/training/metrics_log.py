@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discdiff.training.writing import write_whole
+from discdiff.writing import write_whole
 
 METRICS_FILE = "metrics.csv"
 COLUMNS = (

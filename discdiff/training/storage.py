@@ -32,8 +32,8 @@ from discdiff.training.evaluation import SAMPLES_FILE
 from discdiff.training.guard import FAILED_BATCH, SKIPPED_STEPS
 from discdiff.training.lock import FolderLock
 from discdiff.training.metrics_log import METRICS_FILE
-from discdiff.training.writing import write_whole
 from discdiff.unfinished import CHECKPOINT, ENVIRONMENT_FILE, SETTINGS_FILE
+from discdiff.writing import write_whole
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
