@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -182,8 +183,9 @@ class BatchLoader:
 
     @functools.cached_property
     def checksum(self) -> int:
-        """Of the data set."""
-        return self.dataset.checksum()
+        """Of the data set and its labels."""
+        total, labels = self.dataset.checksum(), self.dataset.labels
+        return total if labels is None else zlib.crc32(labels.numpy().tobytes(), total)
 
     def __len__(self) -> int:
         """Micro-batches of this process."""
