@@ -25,7 +25,7 @@ _SHORTEST, _LONGEST = 7, 15
 
 
 def identity_clusters(sequences: Sequence[str], *, letters: str, threshold: float = 0.5) -> list[str | None]:
-    """The cluster of each sequence, named by one of its members; None for a sequence without letters.
+    """The cluster of each sequence, named by its first member in the alphabet; None for one without letters.
 
     Args:
         sequences: in upper case, without gaps.
@@ -41,7 +41,10 @@ def identity_clusters(sequences: Sequence[str], *, letters: str, threshold: floa
         raise DataError("no sequences to cluster", remedy="give at least one")
     names = list(distinct)
     member_of = _clusters(names, letters, threshold)
-    return [names[member_of[distinct[text]]] if text else None for text in sequences]
+    first: dict[int, str] = {}  # not the representative, which depends on their order
+    for text, i in distinct.items():
+        first[member_of[i]] = min(text, first.get(member_of[i], text))
+    return [first[member_of[distinct[text]]] if text else None for text in sequences]
 
 
 def _clusters(sequences: Sequence[str], letters: str, threshold: float) -> dict[int, int]:

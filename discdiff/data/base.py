@@ -56,6 +56,11 @@ class Dataset(ABC):
     def model_lengths(self) -> Tensor:
         """Tokens of each sequence as the model sees it: int64 `[n]`."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """Class numbers, -1 where a sequence has none: int64 `[n]`, or None where nothing is labelled."""
+        return None
+
     @abstractmethod
     def batch(self, indices: Indices, *, epoch: int = 0) -> Sequences:
         """The sequences at `indices` (0 .. n - 1), padded to the longest, with ids and labels.

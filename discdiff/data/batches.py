@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,6 +70,11 @@ class LengthBuckets:
             return self._cache[epoch]
 
     @property
+    def mean(self) -> float:
+        """Rows of a batch, in the mean over an epoch."""
+        return len(self.lengths) / len(self)
+
+    @property
     def smallest(self) -> int:
         """Rows of the smallest batch."""
         return len(self.lengths) // len(self)
@@ -88,7 +94,8 @@ class Batch:
         strata: float64 `[B]` in [0, 1): stratification points of the rows' times, on the host, where a loss can count
             by them without waiting for a device. They are slots of the step's whole batch.
         tokens: how many tokens the rows have.
-        whole: rows of the step's whole batch.
+        mean_rows: rows of a step's whole batch, in the mean over an epoch: a row weighs the same in all batches,
+            whose sizes differ by one.
         part: number of this part of it; 0 where it is the whole.
     """
 
@@ -97,7 +104,7 @@ class Batch:
     epoch: int
     strata: Tensor
     tokens: int
-    whole: int
+    mean_rows: float
     part: int = 0
 
     def keys(self, seed: int) -> Keys:
@@ -176,8 +183,9 @@ class BatchLoader:
 
     @functools.cached_property
     def checksum(self) -> int:
-        """Of the data set."""
-        return self.dataset.checksum()
+        """Of the data set and its labels."""
+        total, labels = self.dataset.checksum(), self.dataset.labels
+        return total if labels is None else zlib.crc32(labels.numpy().tobytes(), total)
 
     def __len__(self) -> int:
         """Micro-batches of this process."""
@@ -202,7 +210,7 @@ class BatchLoader:
         start, end = part * rows // parts, (part + 1) * rows // parts
         sequences = self.dataset.batch(indices[start:end], epoch=epoch)
         strata = (torch.arange(start, end, dtype=torch.float64) + step * GOLDEN_RATIO % 1.0) / rows
-        return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()), rows, part)
+        return Batch(sequences, step, epoch, strata, int(sequences.lengths.sum()), self.buckets.mean, part)
 
     def _identity(self) -> dict[str, int]:
         return {

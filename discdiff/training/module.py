@@ -19,9 +19,10 @@ from discdiff.training.sharding import gather, shard
 class TrainingModule(LightningModule):
     """Minimises the sum of nats over the sum of tokens, of the whole training set.
 
-    A batch's nats are divided by its rows times the training set's mean length, not by its own tokens: batches hold
-    sequences of similar length, and a token must weigh the same in all of them. A part of a batch, a micro-batch or a
-    process's share, is divided by the rows of the whole, so that the parts' gradients add up to that of the whole.
+    A batch's nats are divided by the mean batch's rows times the training set's mean length, not by its own rows and
+    tokens: batches hold sequences of similar length, the longest often in the smallest, and a token must weigh the same
+    in all of them. A part of a batch, a micro-batch or a process's share, is divided by the same number, so that the
+    parts' gradients add up to that of the whole.
 
     Noise comes from `Keys(seed, ids, epoch)`, so it follows the sequence, not the batch, the device or the rank.
 
@@ -77,7 +78,7 @@ class TrainingModule(LightningModule):
         packed = self.model.network.leaves_out_padding(self.device)
         self.positions = batch.tokens if packed else batch.sequences.tokens.numel()
         # Lightning divides by the micro-batches, and averages gradients over processes: both are undone here.
-        return values.sum() / (batch.whole * self.mean_length / self.parts)
+        return values.sum() / (batch.mean_rows * self.mean_length / self.parts)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """To a GPU from pinned memory, so that the copy does not wait for the steps before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ class GenomeWindows(Dataset):
             for start in range(region.start, region.end, width)
         ]
         segments = [segment for segment in segments if segment.end - segment.start >= self.length]
-        rank = np.array([zlib.crc32(f"{seed} {s.contig.name} {s.start}".encode()) / 2**32 for s in segments])
+        rank = np.array([_uniform(f"{s.contig.name} {s.start}", seed) for s in segments])
         held_out = rank <= max(fraction, rank.min())
         if held_out.all():
             raise DataError(
@@ -283,7 +284,7 @@ class GenomeWindows(Dataset):
             [[0], *(np.flatnonzero(tokens == _AMBIGUOUS) + start for start, tokens in self._pieces(region))]
         ).astype(np.int64)[1:]
         counts = np.searchsorted(unknown, starts + self.length) - np.searchsorted(unknown, starts)
-        return starts[counts <= self.max_unknown * self.length]
+        return starts[counts / self.length <= self.max_unknown]
 
     def _pieces(self, region: Region, size: int = 1 << 22) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """A region's tokens, a piece at a time, checked."""
@@ -304,7 +305,7 @@ class GenomeWindows(Dataset):
 
     def _few_unknown(self, tokens: NDArray[np.uint8], region: Region, start: int) -> bool:
         self._check(tokens, region, start)
-        return int((tokens == _AMBIGUOUS).sum()) <= self.max_unknown * self.length
+        return int((tokens == _AMBIGUOUS).sum()) / self.length <= self.max_unknown
 
     def _window(self, region: Region, start: int) -> NDArray[Any]:
         tokens = self._raw(region, start, start + self.length)
@@ -337,6 +338,12 @@ def _chosen(file: IndexedFasta, chromosomes: Sequence[str] | None, exclude: Sequ
     if not chosen:
         raise ConfigError("windows: no chromosome is left")
     return chosen
+
+
+def _uniform(place: str, seed: int) -> float:
+    """A number in [0, 1). (Not a checksum: CRCs of two seeds differ by one constant, and so do what they choose.)"""
+    digest = hashlib.blake2b(place.encode(), digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "little") / 2**64
 
 
 def _names(names: Sequence[str]) -> list[str]:

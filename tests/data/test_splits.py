@@ -163,6 +163,24 @@ def test_gaps_and_case_make_no_difference_to_identity() -> None:
     assert groups == [text, text, None, text]
 
 
+def test_the_order_of_a_file_does_not_name_its_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMseqs2 represents a cluster by another member when sequences come in another order."""
+
+    def by_first_letter(sequences: list[str], letters: str, threshold: float) -> dict[int, int]:
+        first: dict[str, int] = {}
+        return {i: first.setdefault(text[0], i) for i, text in enumerate(sequences)}
+
+    monkeypatch.setattr("domains.clusters._clusters", by_first_letter)
+    texts = ["".join(word) for word in itertools.product("ACGT", repeat=3)]
+
+    def part_of(order: list[str]) -> dict[str, int]:
+        data = SequenceDataset.from_sequences(dd.domain("dna"), order)
+        return dict(zip(order, Identity(valid=0.25, test=0.25).assign(data, seed=0).numbers.tolist(), strict=True))
+
+    assert part_of(texts) == part_of(texts[::-1])
+    assert identity_clusters(["CC", "CA", "G"], letters="base") == ["CA", "CA", "G"]
+
+
 def test_identity_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("domains.clusters.find_spec", lambda name: None)

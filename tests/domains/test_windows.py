@@ -222,6 +222,27 @@ def test_the_two_sides_of_a_split_share_no_base(tmp_path: Path) -> None:
         dd.domain("dna").windows(write(tmp_path / "h.fa", genome(a=500)), length=10).split(0.2)
 
 
+def test_the_splits_of_two_seeds_are_independent(tmp_path: Path) -> None:
+    """Of 200 segments each holds out 100 or so, and two seeds have half of them in common."""
+    windows = dd.domain("dna").windows(write(tmp_path / "g.fa", genome(a=200 * 640)), length=10)
+    sides = [windows.split(0.5, seed=seed)[1] for seed in range(8)]
+    starts = [set(side.titles(range(len(side)))) for side in sides]
+    for i, one in enumerate(starts):
+        for other in starts[:i]:
+            # 200 coins of 1/4: 50 +- 6.1 segments of 64 windows
+            assert abs(len(one & other) / 64 - 50) < 4 * 6.1
+
+
+@pytest.mark.parametrize("kind", ["tiled", "random"])
+def test_the_share_of_unknown_bases_that_is_named_is_let_in(tmp_path: Path, kind: Any) -> None:
+    """29 of 100 are 29%, though 0.29 * 100 is less than 29 in floating point."""
+    path = write(tmp_path / "g.fa", {"a": "N" * 29 + "ACGT" * 17 + "ACG"})
+    domain = dd.domain("dna", on_unknown="random")
+    assert len(domain.windows(path, length=100, kind=kind, max_unknown=0.29).batch([0])) == 1
+    with pytest.raises(DataError, match="unknown"):
+        domain.windows(path, length=100, kind=kind, max_unknown=0.28).batch([0])
+
+
 def test_counts_are_those_of_the_regions(tmp_path: Path) -> None:
     path = write(tmp_path / "g.fa", {"a": "AACGTN", "b": "C" * 7})
     assert dd.domain("dna").windows(path, length=3).token_counts().tolist() == [2, 8, 1, 1]

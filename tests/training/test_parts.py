@@ -47,7 +47,7 @@ def test_every_row_is_in_one_part_and_keeps_its_slot(train: SequenceDataset, acc
         assert whole.sequences.ids is not None
         assert torch.equal(ids, whole.sequences.ids)
         assert torch.equal(torch.cat([part.strata for part in shared]), whole.strata)
-        assert {part.whole for part in shared} == {len(whole.sequences)}
+        assert {part.mean_rows for part in shared} == {200 / 13}
         assert [part.part for part in shared] == list(range(accumulate * processes))
         sizes = [len(part.sequences) for part in shared]
         assert max(sizes) - min(sizes) <= 1
@@ -99,6 +99,29 @@ def test_work_is_done_ahead_and_bounded() -> None:
 
 
 # ---- training ------------------------------------------------------------------------------------
+class Tokens(dd.losses.Loss):
+    """One nat a token."""
+
+    def __call__(self, model: Any, sequences: dd.Sequences, *, generator: Any) -> torch.Tensor:
+        return sequences.lengths.double()
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(65, 64), (100, 8), (3, 2)])
+def test_an_epoch_weighs_all_tokens_alike(n: int, batch_size: int) -> None:
+    """Batches differ by a row, and what is sorted by length fills the smaller ones with the longest."""
+    from discdiff.training.module import TrainingModule
+
+    data = SequenceDataset.from_sequences(Letters(), ["abcd"[i % 4] * (1 + i) for i in range(n)])
+    module = TrainingModule(
+        make_model(), Tokens(), mean_length=float(data.model_lengths.double().mean()), seed=0,
+        make_optimizer=lambda *_, **__: None, rate_factor=lambda _: 1.0,  # type: ignore[arg-type]
+    )  # fmt: skip
+    steps = -(-n // batch_size)
+    loader = BatchLoader(data, batch_size, steps=steps)
+    objective = sum(float(module.training_step(batch, 0)) for batch in loader) / steps
+    assert objective == pytest.approx(1, rel=1e-12)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_micro_batches_add_up(quick_fit: Fit, train: SequenceDataset, optimizer: str) -> None:
     """Unequal lengths, batches of 15 and 16 in 2 and 4 parts: the weights, the average and the logged loss."""

@@ -12,9 +12,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+import discdiff as dd
 from discdiff.data import SequenceDataset
 from discdiff.errors import CheckpointError, TrainingError
 from discdiff.training import FitResult
+from tests.letters import Letters
 from tests.training.conftest import make_model, words
 from tests.training.test_fit import assert_same_weights
 
@@ -176,6 +178,19 @@ def test_resuming_with_other_data_is_refused(quick_fit: Fit, train: SequenceData
         quick_fit(make_model(), other, max_steps=6, folder=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="another model"):
         quick_fit(make_model(dim=32), train, max_steps=6, folder=tmp_path, resume=True)
+
+
+def test_resuming_with_other_labels_is_refused(quick_fit: Fit, tmp_path: Path) -> None:
+    """The same sequences, of other classes."""
+    texts = ["abcd", "bcda", "cdab", "dabc"] * 5
+    one, other = (SequenceDataset.from_sequences(Letters(), texts, labels=labels * 5) for labels in ("0101", "0011"))
+    process = dd.Absorbing(4)
+    network = dd.Transformer(process.num_states, dim=16, depth=1, heads=2, num_labels=2)
+    model = dd.Diffusion(network, process, dd.LogLinear(), dd.Conditional())
+    quick_fit(model, one, max_steps=2, batch_size=8, folder=tmp_path)
+    quick_fit(model, one, max_steps=3, batch_size=8, folder=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="checksum of the training data"):
+        quick_fit(model, other, max_steps=4, batch_size=8, folder=tmp_path, resume=True)
 
 
 def test_an_error_leaves_the_last_checkpoint(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
