@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -193,12 +194,10 @@ class GenomeWindows(Dataset):
         if not 0 < fraction < 1:
             raise ConfigError(f"fraction: got {fraction}, expected a number between 0 and 1")
         width = _SEGMENT_WINDOWS * self.length
-        segments = [
-            Region(region.contig, start, min(start + width, region.end))
-            for region in self._regions
-            for start in range(region.start, region.end, width)
-        ]
-        segments = [segment for segment in segments if segment.end - segment.start >= self.length]
+        segments: list[Region] = []
+        for region in self._regions:
+            starts = range(region.start, region.end - self.length + 1, width)  # the last takes what is left
+            segments += [Region(region.contig, *ends) for ends in itertools.pairwise([*starts, region.end])]
         rank = np.array([_uniform(f"{s.contig.name} {s.start}", seed) for s in segments])
         held_out = rank <= max(fraction, rank.min())
         if held_out.all():
@@ -216,7 +215,13 @@ class GenomeWindows(Dataset):
         part.__dict__.update(self.__dict__ | {"notes": []})
         if self.count is not None:
             part.count = max(1, round(self.count * share))
-        part._settle([segment for segment, taken in zip(segments, chosen, strict=True) if taken])
+        regions: list[Region] = []
+        for segment, taken in zip(segments, chosen, strict=True):
+            if taken and regions and (regions[-1].contig, regions[-1].end) == (segment.contig, segment.start):
+                regions[-1] = Region(segment.contig, regions[-1].start, segment.end)  # windows may lie across
+            elif taken:
+                regions.append(segment)
+        part._settle(regions)
         return part
 
     def checksum(self) -> int:

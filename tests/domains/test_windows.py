@@ -233,6 +233,18 @@ def test_the_splits_of_two_seeds_are_independent(tmp_path: Path) -> None:
             assert abs(len(one & other) / 64 - 50) < 4 * 6.1
 
 
+def test_the_sides_of_a_split_lose_no_window_but_those_across(tmp_path: Path) -> None:
+    """Each place is on one side, unless the other side has a base of it."""
+    path = write(tmp_path / "g.fa", genome(a=20 * 640 + 7, b=649))
+    windows = dd.domain("dna").windows(path, length=10, stride=1)
+    sides = [set(side.titles(range(len(side)))) for side in windows.split(0.3, seed=1)]
+    lost = set(windows.titles(range(len(windows)))) - sides[0] - sides[1]
+    assert not sides[0] & sides[1]
+    borders = len(lost) / 9
+    assert borders == int(borders)
+    assert 1 <= borders < 20, "only where the sides meet: at all 19 borders of segments they do not"
+
+
 @pytest.mark.parametrize("kind", ["tiled", "random"])
 def test_the_share_of_unknown_bases_that_is_named_is_let_in(tmp_path: Path, kind: Any) -> None:
     """29 of 100 are 29%, though 0.29 * 100 is less than 29 in floating point."""
