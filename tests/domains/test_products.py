@@ -15,7 +15,7 @@ from discdiff.constraints import automaton
 from discdiff.data import LengthModel
 from discdiff.domain import Domain
 from discdiff.errors import IncompatibleError
-from discdiff.pipeline import Pipeline, drawing
+from discdiff.pipeline import Pipeline, draws
 from domains.dna import DNA
 from domains.protein import Protein
 from domains.smiles import SMILES
@@ -100,7 +100,7 @@ def test_rows_at_once_follow_from_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         rows.append(batch)
         return dd.sample(model, batch, **options)
 
-    monkeypatch.setattr(drawing, "sample", counted)
+    monkeypatch.setattr(draws, "sample", counted)
     free = pipe.sample(8, rules=rules, steps=4)
     assert rows == [8]
     monkeypatch.setattr(automaton, "ROOM", 12_000)

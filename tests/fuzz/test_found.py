@@ -68,7 +68,7 @@ FILES: list[tuple[str, Any, str, bytes, str]] = [
     (
         "parquet: bytes in a column of text that are no UTF-8",
         text_domain(True), "x.parquet", PARQUET.replace(b"\xc3\xa9", b"a\xa9"),
-        r"x.parquet: damaged Parquet file: .*utf-8",
+        r"x.parquet, record 1: damaged Parquet file: .*utf-8",
     ),
     (
         "npy: a header that is no literal",
