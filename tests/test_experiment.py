@@ -75,6 +75,35 @@ def test_run_from_python(good: Path, tmp_path: Path) -> None:
     assert saved.training == experiment.training
 
 
+def test_what_long_sequences_cost_is_said(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first step: a chromosome that is taken for a sequence makes one of hours, without a word."""
+    monkeypatch.setattr("discdiff.experiment.experiment.LONG", 7)
+    values = {"data": {"root": str(tmp_path)}}
+    Experiment.load(good, values=values).run(tmp_path / "run", progress=True)
+    said = capsys.readouterr().err
+    assert "the longest sequence has 8 tokens" in said
+    assert "data.windows is for genomes" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": 10}, "data.split: test got 10.0, expected a fraction of the sequences in [0, 1)"),
+        ({"test": 0.6, "valid": 0.6}, "data.split: valid=0.6 and test=0.6 leave nothing for training; expected a sum"),
+    ],
+)
+def test_a_split_that_cannot_be(good: Path, options: dict[str, Any], message: str) -> None:
+    """The split's own sentence, and nothing of the parser's."""
+    values = {"data": {"split": {"class_path": "Hash", "init_args": options}}}
+    with pytest.raises(ConfigError) as caught:
+        Experiment.load(good, values=values)
+    assert f"good.yaml: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "jsonargparse" not in str(caught.value)
+
+
 def test_without_yaml() -> None:
     experiment = Experiment(dd.domain("dna"), Data("promoters.fasta"))
     model = experiment.build(4, num_labels=3)

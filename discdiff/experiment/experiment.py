@@ -184,6 +184,11 @@ class Experiment:
             raise
         train, valid = parts.train, parts.valid
         train.notes.extend(parts.notes)
+        if (longest := int(train.model_lengths.max())) > LONG:
+            train.notes.append(
+                f"the longest sequence has {longest:,} tokens, and attention takes time with the square of that: a "
+                "step may take hours. data.length with data.on_long=crop or skip cuts them; data.windows is for genomes"
+            )
         keep_split(parts, folder, resume=resume, overwrite=overwrite)
         model = self.build(train.vocab_size, None if train.label_names is None else len(train.label_names))
         model.process.fit(counts=train.token_counts)
@@ -213,6 +218,8 @@ class Experiment:
         self.build(size + self.data.end_token)
 
 
+LONG = 16_384  # tokens; beyond it, what a sequence costs is said
+
 DEFAULTS: dict[str, Any] = {
     "process": {"class_path": "Absorbing"},
     "network": {"class_path": "Transformer"},
@@ -232,6 +239,9 @@ def _takes_labels(network: Callable[..., Network]) -> bool:
 def _plain_message(error: Exception) -> str:
     """jsonargparse's message in one line: the full key, what was got, what was expected."""
     text = " ".join(str(error).split())
+    refused = re.search(r"Errors: - (?P<reason>split: .+?) - Expected a <class 'NoneType'>", text)
+    if refused:  # what the split's own check says
+        return f"data.{refused['reason']}"
     keys = re.findall(r'Parser key "([^"]+)"', text)
     one = re.search(r"Expected an? (?P<expected>.+?)\. Got value: (?P<got>.+?)(?:\. Got value: |$)", text)
     several = re.search(r"Subtypes: \[(?P<expected>.+?)\] Errors: .* Given value: (?P<got>.+)$", text)
