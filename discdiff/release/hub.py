@@ -36,7 +36,8 @@ def parse(place: str | Path) -> tuple[str, str | None]:
     """
     found = _NAME.fullmatch(_SCHEME.sub("", str(place), count=1))
     if found is None:
-        raise ConfigError(f"{place}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+        name = _SCHEME.sub("hf://", str(place), count=1)
+        raise ConfigError(f"{name}: expected hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
     return found[1], found[2]
 
 
@@ -118,6 +119,9 @@ def _told(place: str) -> Iterator[None]:
             "or give a local folder"
         ) from error
     except Exception as error:
+        # by name: the client of HTTP is another package in each major version of huggingface_hub
+        if any(kind.__name__ in ("TransportError", "ConnectionError") for kind in type(error).__mro__):
+            raise CheckpointError(f"{place}: the Hub cannot be reached: try again where there is a network") from error
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{place}: the Hub's answer was an error ({type(error).__name__}: {reason})") from error
 

@@ -121,6 +121,24 @@ def test_nobody_may_push(hub: Hub, pipe: dd.Pipeline) -> None:
     assert hub.commits == {}
 
 
+def test_a_push_without_a_network(pipe: dd.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is no answer of the Hub's."""
+    from huggingface_hub import HfApi
+
+    class TransportError(Exception):
+        pass
+
+    class ConnectError(TransportError):
+        pass
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectError("Name or service not known")
+
+    monkeypatch.setattr(HfApi, "create_repo", unreachable)
+    with pytest.raises(CheckpointError, match=r"^hf://me/dna: the Hub cannot be reached"):
+        pipe.push_to_hub("me/dna")
+
+
 def test_without_a_network(hub: Hub, pipe: dd.Pipeline, tmp_path: Path) -> None:
     """In a process of its own, since the client reads HF_HUB_OFFLINE when it is imported."""
     pipe.push_to_hub("me/dna")
@@ -176,6 +194,8 @@ def test_names() -> None:
     ):
         with pytest.raises(ConfigError, match="expected hf://OWNER/NAME"):
             parse(wrong)
+    with pytest.raises(ConfigError, match=r"^hf://me: "):
+        parse(Path("hf://me"))  # which has one stroke
     with pytest.raises(ConfigError, match="got revision 'b' as well"):
         located("hf://me/dna@a", "b")
 
