@@ -6,6 +6,8 @@ A third party adds a domain from its own package through the entry-point group `
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -321,7 +323,18 @@ def domain(name: str, **options: Any) -> Domain:
     try:
         return kind(**options)
     except TypeError as error:
-        raise ConfigError(f"domain {name!r}: {error}") from error
+        raise ConfigError(f"domain {name!r}: {unknown_option(error, kind)}") from error
+
+
+def unknown_option(error: TypeError, kind: Callable[..., Any]) -> str:
+    """What a call's TypeError says, in the words of one who gave an option that the class does not take."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if found is None:
+        return str(error)
+    known = [name for name in inspect.signature(kind).parameters if not name.startswith("_")]
+    near = difflib.get_close_matches(found[1], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known) or 'none'})"
+    return f"unknown option {found[1]!r}{hint}"
 
 
 def _kind(name: str) -> type[Domain]:

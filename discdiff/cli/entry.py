@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:
         if arguments.debug or isinstance(error, SystemExit):
             raise
-        return _report(error, arguments.command)
+        return _report(error, arguments)
 
 
 @contextmanager
@@ -166,11 +166,14 @@ def _unknown(words: Iterable[str], fail: argparse.ArgumentParser) -> str:
     return f"unknown {kind} {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _report(error: BaseException, command: str) -> int:
+def _report(error: BaseException, arguments: argparse.Namespace) -> int:
     from discdiff.errors import DiscdiffError
 
+    command: str = arguments.command
+
     if isinstance(error, DiscdiffError):
-        return _say(_as_options(str(error)) if command == "train" else _with_own_option(str(error)), 2)
+        said = _as_options(str(error)) if command == "train" else _with_own_option(str(error), vars(arguments))
+        return _say(said, 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 2)
@@ -190,11 +193,20 @@ def _as_options(message: str) -> str:
     message = re.sub(r"\b(on_unknown|on_invalid|gaps|validate)='(\w+)'", r"--domain.\1 \2", message)
     message = re.sub(r"\b(on_long|on_error)='(\w+)'", r"--data.\1 \2", message)
     message = re.sub(r"\b(format|encoding)='([\w-]+)'", r"--data.options.\1 \2", message)
+    message = re.sub(r"\bpass separator=", "pass --data.options.separator ", message)
+    message = re.sub(r"\bname one by (\w+_column)=", r"name one by --data.\1", message)
     return re.sub(r"\bdevice='(\w+)'", r"--training.device \1", message)
 
 
-def _with_own_option(message: str) -> str:
-    """A remedy with the commands' own option, instead of the policies of reading, which are a run's own."""
+def _with_own_option(message: str, options: Container[str]) -> str:
+    """A remedy with the command's own options, instead of Python's arguments and a run's policies of reading."""
+
+    def own(found: re.Match[str]) -> str:
+        name = found[2]
+        return f"{found[1]}--{name.replace('_', '-')} {found[3]}".rstrip() if name in options else found[0]
+
+    message = re.sub(r"\b(pass )(format|encoding|separator)=('[^']+'|)", own, message)
+    message = re.sub(r"\b(name one by )(\w+_column)=()", own, message)
     message = message.replace("on_error='skip'", "--on-error skip")
     message = re.sub(r"with on_unknown='skip'", "with --on-error skip", message)
     message = re.sub(r"on_unknown='skip' ([^()]*?), 'split'[^()]*", r"--on-error skip \1", message)

@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     for path in (arguments.output, arguments.picture, arguments.skipped):
         output.check_output(path)
+    if arguments.picture is not None and arguments.picture.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"--picture {arguments.picture}: expected a name that ends in .png, .pdf or .svg")
 
     from discdiff.data.files import check_file
     from discdiff.data.inspection import inspect

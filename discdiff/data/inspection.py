@@ -269,9 +269,24 @@ def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any
         if not any(likeness.values()):
             with open_text(path, options.get("encoding", "utf-8")) as stream:
                 stream.read(1 << 20)  # tells if it is no text, or damaged
+            if is_table(path):
+                _check_table(path, domains, options)
         found = ", ".join(f"{name} {value:.0%}" for name, value in likeness.items())
         raise DataError(f"it looks like no domain's file ({found})", path=path, remedy="name one: --domain NAME")
     return min(likely, key=lambda name: (_size(domains[name]), domains[name].streams, name))
+
+
+def _check_table(path: str | Path, domains: Mapping[str, Domain], options: Mapping[str, Any]) -> None:
+    """Tell a fault of a table that no domain can read: its quotes, its separator, the columns that were asked for."""
+    reasons = set()
+    for one in domains.values():
+        try:
+            next(iter(one.read(path, faults=Faults(path, "skip"), **options)), None)
+        except DataError as error:
+            reasons.add(str(error))
+    telling = {reason for reason in reasons if "no column of sequences" not in reason} or reasons
+    if len(telling) == 1:
+        raise DataError(telling.pop())
 
 
 def _size(domain: Domain) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discdiff.domain import unknown_option
 from discdiff.errors import ConfigError, UnknownTokenError
 from domains.alphabet import shown
 from domains.letters import Gaps, Letters, OnUnknown
@@ -90,7 +91,7 @@ class DNA(Letters):
         try:
             return GenomeWindows(self, path, length=length, **options)
         except TypeError as error:
-            raise ConfigError(f"windows: {error}") from error
+            raise ConfigError(f"windows: {unknown_option(error, GenomeWindows)}") from error
 
     def window_table(self, ambiguous: int, foreign: int) -> bytes:
         """For `bytes.translate` of a genome's letters: tokens; or one number for ambiguity codes, one for the rest."""

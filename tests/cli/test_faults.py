@@ -76,7 +76,19 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data",
         (["data", "inspect", "one.fasta", "--domain", "rna"], "no domain 'rna'"),
         (["data", "inspect", "garbage.fasta"], "this looks like binary data"),
         (["data", "inspect", "one.fasta", "--picture", "no/such/folder.png"], "the folder no/such does not exist"),
+        (
+            ["data", "inspect", "one.fasta", "--picture", "lengths.bmp"],
+            "expected a name that ends in .png, .pdf or .svg",
+        ),
+        (["data", "inspect", "one.csv"], "columns found: id, compound; name one by --sequence-column"),
+        (["data", "inspect", "one.csv", "--sequence-column", "kompound"], "did you mean 'compound'?"),
+        (["data", "inspect", "one.csv", "--where", "split=test", "--sequence-column", "compound"], "columns found: id"),
+        (["data", "inspect", "semicolon.csv"], "pass --separator ';'"),
+        (["data", "inspect", "quote.csv"], 'quote.csv, line 2: a quote (") is opened and never closed'),
+        (["data", "inspect", "one.csv", "--domain", "dna"], "name one by --sequence-column"),
+        (["data", "inspect", "bare.fasta", "--domain", "dna"], "pass --format 'lines'"),
         (["data", "inspect", "one.fasta", "--domain-option", "a=1"], "name the domain too"),
+        (["data", "inspect", "bare.fasta", "--domain", "text", "--domain-option", "line=1"], "did you mean 'lines'?"),
         (["data", "inspect", "one.fasta", "--domain", "dna", "--domain-option", "a"], "expected NAME=VALUE"),
         (["show", "nowhere"], "nowhere: no such run folder. Give the folder that `discdiff train` wrote."),
         (["show", "a_file"], "a_file: a file, not a run folder"),
@@ -98,6 +110,10 @@ def test_refusals(
     (tmp_path / "empty.fasta").touch()
     (tmp_path / "binary.fasta").write_bytes(bytes(range(256)))
     (tmp_path / "garbage.fasta").write_bytes(bytes(range(128, 160)) + bytes(range(1, 32)))
+    (tmp_path / "one.csv").write_text("id,compound\n1,CCO\n2,CCN\n")
+    (tmp_path / "semicolon.csv").write_text("id;smiles\n1;CCO\n2;CCN\n")
+    (tmp_path / "quote.csv").write_text('smiles,id\nCCO,"1\nCCN,2\n')
+    (tmp_path / "bare.fasta").write_text("ACGTACGT\n")
     (tmp_path / "star.fasta").write_text(">s1\nacgt*\n")
     (tmp_path / "one.fasta").write_text(">s1\nACGTACGT\n")
     before = sorted(tmp_path.rglob("*"))
