@@ -53,7 +53,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         what = "a file, not a run folder" if folder.exists() else "no such run folder"
-        hub = f", or hf://{folder} for that of the Hugging Face Hub" if _LIKE_HUB.fullmatch(str(folder)) else ""
+        hub = (
+            f", or hf://{folder} for that of the Hugging Face Hub"
+            if _LIKE_HUB.fullmatch(str(folder)) and not folder.exists()
+            else ""
+        )
         raise CheckpointError(f"{folder}: {what}. {_GIVE[:-1]}{hub}.")
     name = CONFIG_FILE
     if not _there(folder / CONFIG_FILE) and _there(folder / OLD_FILES[0]):

@@ -56,8 +56,10 @@ def results(path: Path | None) -> Iterator[TextIO]:
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)  # mkstemp's file is private
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and not isinstance(error, BrokenPipeError):
+            error.filename = str(path)  # a full disk does not say which
         raise
     print(f"wrote {path}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_output_file(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> 
     assert target.read_text() == discdiff("sample", workshop.dna, "-n", "2").out
     assert [path.name for path in tmp_path.iterdir()] == ["samples.fasta"]
     assert target.stat().st_mode & 0o777 == (workshop.dna / "config.yaml").stat().st_mode & 0o777
+
+
+def test_a_full_disk_names_the_file(
+    workshop: Workshop, discdiff: Discdiff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("discdiff.cli.output.os.fsync", full)
+    out = tmp_path / "samples.fasta"
+    ran = discdiff("sample", workshop.dna, "-n", "2", "-o", out)
+    assert (ran.code, f"discdiff: {out}: No space left on device" in ran.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_name_of_the_hub(discdiff: Discdiff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the file and the run changed places."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one.fasta").write_text(">a\nACGT\n")
+    ran = discdiff("score", "data/one.fasta", "runs")
+    assert (
+        ran.err == "discdiff: data/one.fasta: a file, not a run folder. Give the folder that `discdiff train` wrote.\n"
+    )
 
 
 def test_infill(workshop: Workshop, discdiff: Discdiff) -> None:
