@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -240,14 +241,24 @@ class Monitor(Callback):
             self._told.add(trouble)
             self.reporter.note(f"  {trouble}")
         for logger in trainer.loggers:
-            board: Any = getattr(logger, "experiment", None)
-            if hasattr(board, "add_text"):
-                board.add_text("samples", "\n".join(f"    {text!r}" for text in texts), self.step)
-            for caption, path in pictures.items():
-                if hasattr(board, "add_image") and path.suffix == ".png":
-                    from matplotlib.image import imread
+            try:
+                self._put_up(getattr(logger, "experiment", None), texts, pictures)
+            except OSError as error:
+                self._cannot_write(logger, error)
 
-                    board.add_image(caption, imread(path), self.step, dataformats="HWC")
+    def _put_up(self, board: Any, texts: list[str], pictures: Mapping[str, Path]) -> None:
+        """Samples and pictures in TensorBoard."""
+        if hasattr(board, "add_text"):
+            board.add_text("samples", "\n".join(f"    {text!r}" for text in texts), self.step)
+        for caption, path in pictures.items():
+            if hasattr(board, "add_image") and path.suffix == ".png":
+                from matplotlib.image import imread
+
+                board.add_image(caption, imread(path), self.step, dataformats="HWC")
+
+    def _cannot_write(self, logger: Any, error: OSError) -> None:
+        name = next(kind.__name__ for kind in type(logger).__mro__ if not kind.__module__.startswith("discdiff."))
+        self._warn(f"{name} cannot write: {error.strerror or error}")
 
     def tokens_per_second(self) -> float:
         """Training throughput of all processes."""
@@ -277,7 +288,7 @@ class Monitor(Callback):
             try:
                 logger.log_metrics(figures, step=self.step)
             except OSError as error:
-                self._warn(f"{type(logger).__name__} cannot write: {error.strerror or error}")
+                self._cannot_write(logger, error)
 
     def _warn(self, trouble: str | None) -> None:
         """Tell a trouble that is no reason to stop, once."""

@@ -6,8 +6,8 @@ import ctypes
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -79,14 +79,36 @@ def make_loggers(loggers: Sequence[Any], folder: Path | None) -> list[Any]:
     for logger in loggers:
         if logger == "tensorboard":
             if folder is not None:
-                from lightning.pytorch.loggers import TensorBoardLogger
-
-                made.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+                made.append(_board(folder))
         elif logger != "csv":
             if isinstance(logger, str):
                 raise ConfigError(f"loggers: got {logger!r}, expected 'csv', 'tensorboard' or a Lightning logger")
             made.append(logger)
     return made
+
+
+def _board(folder: Path) -> Any:
+    """TensorBoard's logger. A full disk is told where figures are logged; it is no reason to stop."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Board(TensorBoardLogger):
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            try:
+                super().log_metrics(metrics, step)
+            except ValueError as error:  # Lightning's, which blames the figure for whatever went wrong
+                if isinstance(error.__cause__, OSError):
+                    raise error.__cause__ from None
+                raise
+
+        def save(self) -> None:
+            with suppress(OSError):
+                super().save()
+
+        def finalize(self, status: str) -> None:
+            with suppress(OSError):
+                super().finalize(status)
+
+    return Board(folder, name="tensorboard", version="")
 
 
 def checkpoint_to_resume(resume: bool | str | Path, folder: Path | None) -> Path | None:

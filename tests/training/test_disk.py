@@ -80,6 +80,26 @@ def test_a_full_disk(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> 
     assert lines == ["step", *map(str, range(1, 13))]
 
 
+def test_tensorboard_is_no_reason_to_stop(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk its thread dies, and from then on each of its calls fails: figures, samples, and the end."""
+
+    def dead(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = "tensorboard.summary.writer.event_file_writer._AsyncWriter._check_worker_status"
+    full = At(3, "on_train_batch_end", lambda: monkeypatch.setattr(writer, dead))
+    with pytest.warns(DiscdiffWarning, match="^TensorBoardLogger cannot write: No space left on device$") as told:
+        quick_fit(
+            make_model(), train, callbacks=[full], max_steps=8, valid=train, validate_every=2, validate_sequences=4,
+            log_every=1, folder=tmp_path / "run", profile_sequences=0, samples=2, sampler_steps=2,
+            loggers=("csv", "tensorboard"),
+        )  # fmt: skip
+    assert saved_step(tmp_path / "run") == 8
+    assert sum("TensorBoardLogger" in str(each.message) for each in told) == 1
+
+
 def test_room_is_made_in_time(quick_fit: Fit, train: SequenceDataset, tmp_path: Path) -> None:
     """Saving is tried again; lines of the log that could not be written come later."""
     disk = tmp_path / "disk"
