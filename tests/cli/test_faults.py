@@ -162,7 +162,7 @@ def test_failure_keeps_the_old_file(
     target.write_text("old")
     monkeypatch.setattr(DNA, "write", broken)
     ran = discdiff("sample", workshop.dna, "-n", "1", "-o", target)
-    assert (ran.code, ran.err) == (2, "discdiff: No space left on device\n")
+    assert (ran.code, ran.err) == (2, f"discdiff: {target}: No space left on device\n")
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["samples.fasta"]
 
