@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from discdiff.data.faults import Fault, Faults
-from discdiff.data.paths import is_hub
+from discdiff.data.paths import is_hub, plain_suffix
 from discdiff.data.streams import open_text
 from discdiff.data.tables import columns_of, is_table
 from discdiff.errors import ConfigError, DataError, DiscdiffError
@@ -252,6 +252,9 @@ def _counter(domain: Domain) -> _Tokens | _Parts:
         return _Parts(domain)
 
 
+_SEQUENCES = {".fa", ".fasta", ".fna", ".faa", ".ffn", ".fq", ".fastq", ".sto", ".gb", ".gbk"}
+
+
 def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any) -> str:
     """The most specific of the domains that a file's beginning looks like: the one with the smallest alphabet.
 
@@ -262,6 +265,8 @@ def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any
     """
     if is_table(path):
         _columns(path, options)
+    if plain_suffix(path) in _SEQUENCES:  # whatever is wrong with it, it is no prose
+        domains = {name: one for name, one in domains.items() if not one.streams} or domains
     likeness = {name: one.likeness(path, **_streamed(path, options)) for name, one in domains.items()}
     best = max(likeness.values())
     likely = [name for name, value in likeness.items() if value >= min(best, LIKELY)]

@@ -161,6 +161,13 @@ FILES = {
 }
 
 
+def test_a_file_of_sequences_is_no_prose(tmp_path: Path) -> None:
+    known = {each: domain(each) for each in domain_names()}
+    assert guess_domain(put(tmp_path / "rna.fa", ">a\nACGUACGUUUGACAGUU\n"), known) in ("dna", "protein")
+    with pytest.raises(DataError, match="it looks like no domain's file"):
+        guess_domain(put(tmp_path / "bare.fasta", "ACGTACGT\nACGT\n"), known)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_guesses(tmp_path: Path, name: str) -> None:
     expected, text = FILES[name]
