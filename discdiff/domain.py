@@ -341,7 +341,7 @@ def _kind(name: str) -> type[Domain]:
     """The class that an installed package offers under a name; nothing of it is called here."""
     found = {entry.name: entry for entry in entry_points(group="discdiff.domains")}
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
+        near = difflib.get_close_matches(name.lower(), found, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"no domain {name!r}; installed: {', '.join(sorted(found)) or 'none'}.{hint}")
     kind = found[name].load()

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -72,12 +73,21 @@ def split(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[s
             own.append(word)
             continue
         if name[2:].split(".")[0].replace("-", "_") not in SECTIONS:
-            near = difflib.get_close_matches(name, [*options, *(f"--{section}" for section in SECTIONS)], n=1)
+            key = name[2:].replace("-", "_")
+            near = [f"--{section}.{key}" for section, keys in _keys() if key in keys] or difflib.get_close_matches(
+                name, [*options, *(f"--{section}" for section in SECTIONS)], n=1
+            )
             parser.error(f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         configuration.append(word)
         if "=" not in word and queue:
             configuration.append(queue.pop(0))
     return own, configuration
+
+
+def _keys() -> list[tuple[str, list[str]]]:
+    """The keys of each section, as the help lists them: what has them needs torch."""
+    found = re.findall(r"^  --(\w+)\.KEY(.*?)(?=^  --)", __doc__ or "", re.M | re.S)
+    return [(section, re.findall(r"\w+", listed)) for section, listed in found]
 
 
 def run(arguments: argparse.Namespace) -> int:
