@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Pieces
 
 PROBE = "Hello, World!\n\tnaïve “quotes” 東京 🙂  x²\n"
-_REMEMBERED = 1_000_000
+_REMEMBERED, _SHORT = 1 << 18, 64
+"""Words whose tokens are remembered, some 60 MB at most, and the characters of the longest."""
 # Between two printable ASCII characters a single space always begins a word of the byte-level pattern, so the text may
 # be cut there without any token changing.
 _SEAM = re.compile(r"(?<=[!-~]) (?=[!-~])")
@@ -179,17 +180,19 @@ class BytePairs(Tokenizer):
     def encode(self, text: str, *, record: object | None = None) -> list[int]:
         first, *rest = _SEAM.split(text)
         words = [first, *(f" {word}" for word in rest)]
-        seen = self._seen
+        seen, fresh = self._seen, dict[str, list[int]]()
         if new := list(dict.fromkeys(word for word in words if word not in seen)):
             _check_text(text, record)
             if len(seen) > _REMEMBERED:
                 seen = self._seen = {}
                 new = list(dict.fromkeys(words))
             encoded = self._pieces.encode_batch_fast(new, add_special_tokens=False)
-            seen.update(zip(new, (one.ids for one in encoded), strict=True))
+            fresh = dict(zip(new, (one.ids for one in encoded), strict=True))
+            # a text without spaces is one word, as long as a file: it does not come again, and would fill the memory
+            seen.update((word, ids) for word, ids in fresh.items() if len(word) <= _SHORT)
         tokens: list[int] = []
         for word in words:
-            tokens += seen[word]
+            tokens += fresh[word] if word in fresh else seen[word]
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:

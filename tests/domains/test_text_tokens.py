@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from discdiff.domain import Domain
 from discdiff.errors import CheckpointError, ConfigError, DataError, UnknownTokenError
-from domains.text import Text, shipped_text
+from domains.text import Text, shipped_text, tokenizers
 from domains.text.tokenizers import BytePairs, Given
 
 CORPUS = shipped_text()[:60_000]
@@ -162,3 +162,18 @@ def test_special_and_unknown_tokens_of_a_tokenizer_json(tmp_path: Path) -> None:
     assert special not in domain.encode("the [MASK]"), "text is never read as a special token"
     with pytest.raises(UnknownTokenError, match=r"record 9, column 5: '東京' is unknown"):
         domain.encode("the 東京", record=9)
+
+
+def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long ones are not, however many there are; short ones up to a number, and all have the same tokens as before."""
+    monkeypatch.setattr(tokenizers, "_REMEMBERED", 100)
+    text = Text().fit(["the quick brown fox " * 50])
+    assert isinstance(text.tokenizer, BytePairs)
+    long = ["".join(map(str, range(start, start + 400))) for start in range(30)]
+    first = [text.encode(word) for word in long]
+    assert not text.tokenizer._seen
+    for number in range(300):
+        text.encode(f"fox {number}")
+        assert len(text.tokenizer._seen) <= 102
+    assert [text.encode(word) for word in long] == first
+    assert [text.decode(text.encode(word)) for word in long] == long
