@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 from discdiff.cli import inspect, prepare
+from discdiff.cli.commands import add_command
 
 # modules with `add_arguments` and `run`, by the name of the subcommand
 SUBCOMMANDS = {
@@ -28,18 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="subcommand", metavar="COMMAND", title="commands", required=True, parser_class=type(parser)
     )
     for name, module in SUBCOMMANDS.items():
-        summary, _, examples = (module.__doc__ or "").partition("\n\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=summary,
-            epilog=examples.strip("\n"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.add_arguments(command)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.set_defaults(parser=command)
+        add_command(commands, name, module)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from discdiff.cli import data, domains, evaluate, export, infill, options, profile, push, sample, score, show, train
+from discdiff.cli.commands import add_command
 
 COMMANDS = {
     "train": train,
@@ -66,18 +67,7 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = built.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
     for name, module in COMMANDS.items():
-        summary, _, examples = (module.__doc__ or "").partition("\n\n")
-        command = commands.add_parser(
-            name,
-            help=summary.rstrip("."),
-            description=summary,
-            epilog=examples.strip("\n"),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        module.add_arguments(command)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.set_defaults(run=module.run, parser=command)
+        add_command(commands, name, module).set_defaults(run=module.run)
     return built
 
 
