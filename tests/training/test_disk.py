@@ -312,3 +312,22 @@ def test_a_checkpoint_without_its_model(
     assert saved_step(tmp_path) == 3
     quick_fit(make_model(), train, max_steps=3, folder=tmp_path, resume=True)
     assert (tmp_path / "config.json").exists()
+
+
+def test_a_failure_waits_where_other_processes_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of several reaches the place where all meet, and hears of its full disk there, once."""
+    alone, first = AtomicCheckpointIO(), AtomicCheckpointIO(several=True)
+    target = tmp_path / "last.ckpt"
+    first.save_checkpoint({"step": 1}, target)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        alone.save_checkpoint({"step": 2}, target)
+    first.save_checkpoint({"step": 2}, target)
+    with pytest.raises(OSError, match="No space left"):
+        first.raise_kept()
+    first.raise_kept()
+    assert first.load_checkpoint(target) == {"step": 1}
