@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +114,10 @@ def others(pipeline: Pipeline, devices: int, task: Mapping[str, Any]) -> Iterato
                 )
                 started.append(child)
                 assert child.stdin is not None
-                child.stdin.write(words)
-                child.stdin.close()
+                with suppress(BrokenPipeError):  # it has died already, which its exit code tells
+                    child.stdin.write(words)
+                with suppress(BrokenPipeError):
+                    child.stdin.close()
             yield started
         finally:
             for child in started:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,11 +92,21 @@ def test_ranks_of_a_launcher_share_a_job(run: Path, pipe: Pipeline, tmp_path: Pa
     assert contents(tmp_path / "whole") == contents(folder)
 
 
+@pytest.mark.parametrize("dead", [False, True])
 def test_a_process_that_fails_is_told_and_replaced(
-    pipe: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipe: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: bool
 ) -> None:
-    """Here one that is no Python at all."""
+    """Here one that is no Python at all; it may have ended before it is told what to do."""
     monkeypatch.setattr("discdiff.pipeline.ranks.sys.executable", "/bin/false")
+    if dead:
+        start = subprocess.Popen
+
+        def started(*given: Any, **options: Any) -> Any:
+            child = start(*given, **options)
+            child.wait()
+            return child
+
+        monkeypatch.setattr("discdiff.pipeline.ranks.subprocess.Popen", started)
     with pytest.warns(DiscdiffWarning, match="process 2 of 2 ended with code 1; what it left is made here"):
         report = pipe.sample_to(tmp_path, 30, devices=2, part_size=10, steps=3)
     assert (report.made, report.missing) == (30, 0)
