@@ -8,7 +8,7 @@ Input i of a target is a function of its name and of seed + i alone (`tests/fuzz
 the format, a valid file with changes. Each must give records or one of our errors. Inputs run in a child process: one
 that takes longer than `--limit` seconds is a hang, one that ends the child a crash, and the child may not take more
 than `--memory` MB of data. Prints one JSON line a target: inputs, what became of them, findings (with their seed and
-the input's first bytes), the slowest, inputs a second, the most memory.
+the input's first bytes), the slowest, inputs a second, the most memory and by how much the last child's data grew.
 """
 
 from __future__ import annotations
@@ -40,10 +40,17 @@ def targets(kind: str) -> dict[str, Any]:
     return dict(file_targets()) if kind == "readers" else dict(parser_targets())
 
 
+def data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
+
+
 def work(kind: str, name: str, seeds: range, folder: str, memory: int, pipe: Connection) -> None:
     """Run inputs in a child process: before each its seed goes to the parent, after each what became of it."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (memory * 1_000_000 + 2 * used,) * 2)
+    # what the limit counts: with stacks and arenas of threads five times what is resident before the first input
+    before = data_bytes()
+    resource.setrlimit(resource.RLIMIT_DATA, (before + memory * 1_000_000,) * 2)
     target = targets(kind)[name]
     for seed in seeds:
         data = target.input(seed)
@@ -57,14 +64,15 @@ def work(kind: str, name: str, seeds: range, folder: str, memory: int, pipe: Con
             places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
             result, bad = f"{type(error).__name__}: {str(error)[:120]} at {places}", True
         pipe.send((seed, result, time.perf_counter() - begun, data[:80] if bad else b""))
-    pipe.send((-1, str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss), 0.0, b""))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send((-1, json.dumps([peak, data_bytes() - before]), 0.0, b""))
 
 
 def sweep(kind: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All inputs of a target."""
     counts: Counter[str] = Counter()
     findings: list[dict[str, Any]] = []
-    slowest, slowest_seed, most = 0.0, -1, 0
+    slowest, slowest_seed, peak, growth = 0.0, -1, 0, 0
     at, end, begun = arguments.seed, arguments.seed + arguments.n, time.perf_counter()
 
     def found(seed: int, what: str, data: bytes) -> None:
@@ -88,7 +96,7 @@ def sweep(kind: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]
                 while mine.poll(arguments.limit):
                     seed, result, seconds, data = mine.recv()
                     if seed < 0:
-                        most, at = max(most, int(result)), end
+                        (peak, growth), at = json.loads(result), end
                         break
                     if result is None:
                         running = seed
@@ -123,7 +131,8 @@ def sweep(kind: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]
         "slowest_seed": slowest_seed,
         "inputs_per_second": round(arguments.n / seconds),
         "seconds": round(seconds, 1),
-        "peak_mb": round(most / 1000),
+        "peak_mb": round(peak / 1e6),
+        "growth_mb": round(growth / 1e6),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "command": ["python", "-m", "benchmarks.fuzz", *sys.argv[1:]],
     }

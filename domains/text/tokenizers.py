@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from discdiff.errors import (
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Pieces
 
 PROBE = "Hello, World!\n\tnaïve “quotes” 東京 🙂  x²\n"
-_REMEMBERED, _SHORT = 1 << 18, 64
-"""Words whose tokens are remembered, some 60 MB at most, and the characters of the longest."""
+_REMEMBERED, _SHORT, _ENTRY = 96 << 20, 64, 104
+"""Bytes of the words whose tokens are remembered, characters of the longest, bytes of an entry of a dict."""
 # Between two printable ASCII characters a single space always begins a word of the byte-level pattern, so the text may
 # be cut there without any token changing.
 _SEAM = re.compile(r"(?<=[!-~]) (?=[!-~])")
@@ -147,7 +148,9 @@ class BytePairs(Tokenizer):
         byte_of = _byte_of_character()
         names = [pieces.id_to_token(i) or "" for i in range(self.size)]
         self._bytes = [bytes(byte_of[character] for character in name) for name in names]
+        self._numbers = list(range(self.size))  # so that lists of tokens share them: 8 bytes a token, not 40
         self._seen: dict[str, list[int]] = {}
+        self._taken = 0
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int) -> BytePairs:
@@ -183,17 +186,22 @@ class BytePairs(Tokenizer):
         seen, fresh = self._seen, dict[str, list[int]]()
         if new := list(dict.fromkeys(word for word in words if word not in seen)):
             _check_text(text, record)
-            if len(seen) > _REMEMBERED:
-                seen = self._seen = {}
-                new = list(dict.fromkeys(words))
             encoded = self._pieces.encode_batch_fast(new, add_special_tokens=False)
-            fresh = dict(zip(new, (one.ids for one in encoded), strict=True))
-            # a text without spaces is one word, as long as a file: it does not come again, and would fill the memory
-            seen.update((word, ids) for word, ids in fresh.items() if len(word) <= _SHORT)
+            shared = self._numbers.__getitem__
+            fresh = dict(zip(new, (list(map(shared, one.ids)) for one in encoded), strict=True))
         tokens: list[int] = []
         for word in words:
             tokens += fresh[word] if word in fresh else seen[word]
+        self._remember(fresh)
         return tokens
+
+    def _remember(self, words: dict[str, list[int]]) -> None:
+        # A text without spaces is one word, as long as a file: it does not come again, and would fill the memory.
+        short = {word: ids for word, ids in words.items() if len(word) <= _SHORT}
+        self._seen.update(short)
+        self._taken += sum(getsizeof(word) + getsizeof(ids) + _ENTRY for word, ids in short.items())
+        if self._taken > _REMEMBERED:
+            self._seen, self._taken = {}, 0
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text; bytes that are no UTF-8, which a model may write, become U+FFFD."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from functools import cache
 from pathlib import Path
 
@@ -165,15 +166,24 @@ def test_special_and_unknown_tokens_of_a_tokenizer_json(tmp_path: Path) -> None:
 
 
 def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long ones are not, however many there are; short ones up to a number, and all have the same tokens as before."""
-    monkeypatch.setattr(tokenizers, "_REMEMBERED", 100)
+    """Long ones are not, however many there are; short ones up to a number of bytes, also where each of their
+    characters is four tokens; and all have the same tokens as before."""
+    bound = 2 << 20
+    monkeypatch.setattr(tokenizers, "_REMEMBERED", bound)
     text = Text().fit(["the quick brown fox " * 50])
     assert isinstance(text.tokenizer, BytePairs)
     long = ["".join(map(str, range(start, start + 400))) for start in range(30)]
     first = [text.encode(word) for word in long]
     assert not text.tokenizer._seen
-    for number in range(300):
-        text.encode(f"fox {number}")
-        assert len(text.tokenizer._seen) <= 102
+    tracemalloc.start()
+    try:
+        most = 0
+        for number in range(100):
+            # characters of four bytes, and numbers past 256, which Python does not share
+            text.encode(" x ".join(f"{'the' * 9}{chr(0x1F300 + i % 400) * 9}{number}.{i}" for i in range(100)))
+            most = max(most, tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert bound / 2 < most < 1.2 * bound
     assert [text.encode(word) for word in long] == first
     assert [text.decode(text.encode(word)) for word in long] == long
