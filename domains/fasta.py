@@ -78,10 +78,9 @@ def read_entries(
 
             entries = read_flat(path, found, encoding, faults)
         elif found == "lines":
-            entries = (
-                Entry("".join(line.split()), "", number, place)
-                for place, (number, line) in enumerate(((n, x) for n, x in lines if x.strip()), start=1)
-            )
+            blank = ((number, "") for number in range(1, first[0]))
+            filled = enumerate(faults.filled(chain(blank, lines)), start=1)
+            entries = (Entry("".join(line.split()), "", number, place) for place, (number, line) in filled)
         else:
             entries = (_fastq if found == "fastq" else _fasta)(path, lines, faults)
         yield from entries if found == "lines" else _named(entries, faults)

@@ -208,6 +208,10 @@ class Letters(Domain):
             pass
         return fitting / total if total else 0.0
 
+    def dropped(self, sequence: str) -> str | None:
+        """What `normalized` drops of it and a user should know, to follow "3 records"; None if nothing."""
+        return None
+
     def write(self, records: Iterable[Record], stream: TextIO) -> None:
         write_fasta(records, stream)
 
@@ -220,6 +224,8 @@ class Letters(Domain):
             if not text:
                 faults.add(DataError("the sequence is empty", path=path, record=record.title, line=line))
                 continue
+            if done := self.dropped(record.sequence):
+                faults.change(DataError(f"it is {done}", path=path, record=record.title, line=line), done)
             plain = Record(text, record.name, record.label, record.place)
             index = self.alphabet.first_unknown(text)
             if index is None:

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TextIO, get_args
@@ -124,6 +124,18 @@ class Faults:
     def remark(self, sentence: str) -> None:
         """Take what is to be told of the file beside its faults."""
         self.remarks.append(sentence)
+
+    def filled(self, lines: Iterable[tuple[int, str]], comment: str | None = None) -> Iterator[tuple[int, str]]:
+        """Those of numbered lines that may be records; at the end it is remarked how many are blank or comments."""
+        passed = 0
+        for number, line in lines:
+            if not line.strip() or (comment is not None and line.startswith(comment)):
+                passed += 1
+            else:
+                yield number, line
+        if passed:
+            kind = "blank" if comment is None else f"blank or comments ({comment})"
+            self.remark(f"lines that are {kind}, and so no records: {passed:,}")
 
     def finish(self, kept: int) -> list[str]:
         """What to tell the user, once all has been read; `kept` records or sequences are left.

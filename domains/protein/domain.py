@@ -61,6 +61,9 @@ class Protein(Letters):
         """As `Letters.normalized`, without the `*` at the end."""
         return super().normalized(sequence).removesuffix("*")
 
+    def dropped(self, sequence: str) -> str | None:
+        return "read without the '*' at the end" if sequence.rstrip().endswith("*") else None
+
     def _remedy(self, character: str) -> str:
         if character == "*":
             return "a stop codon is accepted at the end only; on_unknown='split' cuts there"

@@ -51,9 +51,7 @@ def read_entries(path: str | Path, faults: Faults, *, encoding: str = "utf-8", *
 def _lines(path: str | Path, encoding: str, faults: Faults) -> Iterator[Entry]:
     place = 0
     with open_text(path, encoding) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip() or line.startswith("#"):
-                continue
+        for number, line in faults.filled(enumerate(stream, 1), comment="#"):
             smiles, _, name = line.strip().replace("\t", " ").partition(" ")
             if line[0].isspace():
                 place += 1
@@ -65,7 +63,8 @@ def _lines(path: str | Path, encoding: str, faults: Faults) -> Iterator[Entry]:
                 )  # fmt: skip
                 continue
             if not place and smiles.lower() in GUESSES:
-                continue  # a header
+                faults.remark(f"line {number} ({smiles}) is taken for a header")
+                continue
             place += 1
             yield Entry(Record(smiles, name.strip() or None, place=place), number)
     if not place:

@@ -49,7 +49,7 @@ def read_records(
             raise DataError(
                 f"a text file has no {foreign[0]}", path=path, remedy="options about columns are for tables"
             )
-        yield from _lines(path, encoding) if lines else _stream(path, encoding)
+        yield from _lines(path, encoding, faults) if lines else _stream(path, encoding)
         return
     for record in records:
         yield replace(record, sequence=record.sequence + join) if join else record
@@ -76,13 +76,12 @@ def _blocks(stream: TextIO, size: int = _BLOCK) -> Iterator[str]:
         yield rest
 
 
-def _lines(path: str | Path, encoding: str) -> Iterator[Record]:
+def _lines(path: str | Path, encoding: str, faults: Faults) -> Iterator[Record]:
     found = False
     with open_text(path, encoding) as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                found = True
-                yield Record(line.removesuffix("\n"), place=number)
+        for number, line in faults.filled(enumerate(stream, 1)):
+            found = True
+            yield Record(line.removesuffix("\n"), place=number)
     if not found:
         raise DataError("all lines are blank (0 records)", path=path)
 

@@ -32,7 +32,7 @@ def read_tokens(tokens: Tokens, path: str | Path, *, faults: Faults | None = Non
         table: dict[str, Any] = {"guesses": GUESSES, "lists": True, "faults": faults} | options
         records = read_table(path, **table)
     else:
-        records = _lines(path)
+        records = _lines(path, faults)
     yield from _checked(tokens, path, records, faults)
 
 
@@ -100,7 +100,7 @@ def _has_header(path: Path) -> bool:
         return not _NUMBERS.fullmatch(next((line for line in stream if line.strip()), ""))
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def _lines(path: Path, faults: Faults) -> Iterator[Record]:
     with open_text(path) as stream:
-        filled = (line.strip() for line in stream if line.strip())
-        yield from (Record(line, place=place) for place, line in enumerate(filled, start=1))
+        for place, (_, line) in enumerate(faults.filled(enumerate(stream, 1)), start=1):
+            yield Record(line.strip(), place=place)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from discdiff.data import SequenceDataset
 from discdiff.data import faults as module
 from discdiff.data.faults import Fault, Faults, RefusedError, write_faults
+from discdiff.domain import Domain
 from discdiff.errors import ConfigError, DataError
 from domains.dna import DNA
+from domains.protein import Protein
 from domains.smiles import SMILES
+from domains.text import Text
+from domains.tokens import Tokens
 from tests.letters import Letters
 
 
@@ -84,6 +89,30 @@ def test_what_is_cut_or_filled_is_told(tmp_path: Path) -> None:
         data = SequenceDataset.read(DNA(on_unknown=policy), path)  # type: ignore[arg-type]
         assert data.notes[0].startswith(f"1 records {done} for characters outside ACGT (first: record b, column 3")
         assert data.skipped == []
+
+
+STAR = "2 records read without the '*' at the end "
+BLANK = "lines that are blank, and so no records: "
+
+
+@pytest.mark.parametrize(
+    ("domain", "name", "text", "told"),
+    [
+        (SMILES(), "a.smi", "smiles name\nCC x\n\n# note\nCCO\n", ["line 1 (smiles) is taken for a header",
+            "lines that are blank or comments (#), and so no records: 2"]),
+        (DNA(), "a.txt", "\n\nACGT\n \nGG\n", [BLANK + "3"]),
+        (Tokens(vocab_size=9), "a.txt", "1 2\n\n3\n", [BLANK + "1"]),
+        (Text(tokenizer="characters", lines=True), "a.txt", "ab\n\n\nb\n", [BLANK + "2"]),
+        (Protein(), "a.fa", ">a\nMKV*\n>b\nMK\n>c\nMV*\n", [STAR + f"(first: record a, line 1: it is {STAR[10:-1]})"]),
+        (Protein(), "a.fa", ">a\nMKV\n\n>b\nMK\n", []),
+    ],
+)  # fmt: skip
+def test_what_is_passed_over_is_told(tmp_path: Path, domain: Domain, name: str, text: str, told: list[str]) -> None:
+    """Blank lines, comments, headers, a final stop codon: no faults, and not dropped in silence either."""
+    options: dict[str, Any] = {"format": "lines"} if isinstance(domain, DNA) else {}
+    path = _put(tmp_path / name, text)
+    domain = domain.fit(["ab"]) if isinstance(domain, Text) else domain
+    assert sorted(SequenceDataset.read(domain, path, on_error="report", **options).notes) == sorted(told)
 
 
 def test_too_long_is_a_fault_unless_it_has_its_own_policy(tmp_path: Path) -> None:
