@@ -6,6 +6,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+WRITING_ERRORS = (OSError, SafetensorError)
+"""What writing raises where there is no room: safetensors tells it in its own way."""
+
 
 def write_whole(path: Path, content: str | bytes, *, mark: str | None = None) -> None:
     """Write a file beside its place, force it to disk, and rename it.

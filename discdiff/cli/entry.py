@@ -6,6 +6,7 @@ import argparse
 import difflib
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -193,9 +194,10 @@ def _with_own_option(message: str, options: Container[str]) -> str:
 
     def own(found: re.Match[str]) -> str:
         name = found[2]
-        return f"{found[1]}--{name.replace('_', '-')} {found[3]}".rstrip() if name in options else found[0]
+        value = shlex.quote(found[3][1:-1]) if found[3] else ""
+        return f"{found[1]}--{name.replace('_', '-')} {value}".rstrip() if name in options else found[0]
 
-    message = re.sub(r"\b(pass )(format|encoding|separator)=('[^']+'|)", own, message)
+    message = re.sub(r"\b(pass |its own encoding: )(format|encoding|separator)=('[^']+'|)", own, message)
     message = re.sub(r"\b(name one by )(\w+_column)=()", own, message)
     message = message.replace("on_error='skip'", "--on-error skip")
     message = re.sub(r"with on_unknown='skip'", "with --on-error skip", message)

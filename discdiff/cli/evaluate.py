@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from discdiff.cli import options, output
+from discdiff.cli import options, output, reading
 
 if TYPE_CHECKING:
     from discdiff.data.dataset import SequenceDataset
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--training-where", action="append", default=[], metavar="COLUMN=VALUE", help="rows of a table for --training"
     )
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the domain's pictures into this folder")
-    options.add_reading_arguments(parser)
+    reading.add_reading_arguments(parser)
     options.add_scoring_arguments(parser, alone=False)
     options.add_sampling_arguments(parser, count=1000, none=True)
     output.add_output_arguments(parser, "a report")
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _reference(pipeline: Pipeline, arguments: argparse.Namespace) -> tuple[SequenceDataset, str]:
     """The sequences to evaluate on, and what they are called in the report."""
     if arguments.reference is not None:
-        return options.read(pipeline, arguments.reference, arguments), str(arguments.reference)
+        return reading.read(pipeline, arguments.reference, arguments), str(arguments.reference)
     from discdiff.experiment.held_out import held_out
 
     found, part = held_out(arguments.run_folder, pipeline.domain, pipeline.label_names)
@@ -89,7 +89,7 @@ def _training(pipeline: Pipeline, arguments: argparse.Namespace) -> list[str] | 
         return None
     columns: dict[str, Any] = {"sequence_column": arguments.sequence_column} if arguments.sequence_column else {}
     if arguments.training_where:
-        columns["where"] = options.where_of(arguments.training_where, "--training-where")
+        columns["where"] = reading.where_of(arguments.training_where, "--training-where")
     from discdiff.data.faults import Faults
 
     # sequences that the model could not have learned are no matter for novelty; they are told of all the same

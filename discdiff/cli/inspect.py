@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from discdiff.cli import options, output
+from discdiff.cli import options, output, reading
 from discdiff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add = parser.add_argument
     add("file", metavar="FILE", help="sequences, in a format of a domain, or a data set's name, hf://owner/name")
-    add("--domain", metavar="NAME", help="dna, protein, smiles, text, tokens; default: guessed")
-    add(
-        "--domain-option", action="append", default=[], metavar="NAME=VALUE",
-        help="an option of the domain, such as lines=true of text; may be repeated",
-    )  # fmt: skip
+    reading.add_domain_arguments(parser, "; default: guessed")
     add("--length", type=options.positive, metavar="N", help="say what a longest length of N tokens would cut")
     add("--limit", type=options.positive, metavar="N", help="look at the first N sequences only")
     add("--exact-only", action="store_true", help="leave out duplicates by meaning, which for molecules takes a while")
@@ -44,10 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skipped", type=Path, metavar="FILE", help="list here, as JSON lines, what cannot be used")
     add("--quiet", action="store_true", help="no progress on standard error")
     group = parser.add_argument_group("reading")
-    options.add_column_arguments(group)
-    group.add_argument("--separator", metavar="C", help="the character between columns")
-    group.add_argument("--encoding", metavar="NAME", help="of a text file; default utf-8")
-    group.add_argument("--format", metavar="NAME", help="of DNA and proteins, where the name does not tell it")
+    reading.add_file_arguments(group)
     output.add_output_arguments(parser, "text")
 
 
@@ -64,15 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     from discdiff.progress import progress
 
     check_file(arguments.file)
-    names = ("sequence_column", "label_column", "name_column", "separator", "encoding", "format")
-    reading: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
-    if arguments.where:
-        reading["where"] = options.where_of(arguments.where)
-    domain, guessed = _domain(arguments, reading)
+    given = reading.file_options(arguments)
+    domain, guessed = _domain(arguments, given)
     with progress(f"reading {Path(arguments.file).name}", enabled=not arguments.quiet) as report, watching(report):
         found = inspect(
             domain, arguments.file, canonical=not arguments.exact_only, limit=arguments.limit,
-            listing=arguments.skipped, **reading,
+            listing=arguments.skipped, **given,
         )  # fmt: skip
     if arguments.picture is not None:
         draw(found, arguments.picture)
@@ -84,19 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _domain(arguments: argparse.Namespace, reading: dict[str, Any]) -> tuple[Domain, bool]:
+def _domain(arguments: argparse.Namespace, given: dict[str, Any]) -> tuple[Domain, bool]:
     """The domain that was named, or the one that the file looks like, and whether it was guessed."""
     from discdiff.data.inspection import guess_domain
     from discdiff.domain import domain, domain_names
 
-    asked: dict[str, Any] = {}
-    for word in arguments.domain_option:
-        import yaml
-
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--domain-option {word}: expected NAME=VALUE, such as --domain-option lines=true")
-        asked[name] = yaml.safe_load(value)
+    asked = reading.domain_options(arguments)
     if arguments.domain is not None:
         return domain(arguments.domain, **asked), False
     if asked:
@@ -107,7 +90,7 @@ def _domain(arguments: argparse.Namespace, reading: dict[str, Any]) -> tuple[Dom
             known[name] = domain(name)
         except (ConfigError, ImportError, AttributeError):  # one that cannot be loaded, or needs options
             continue
-    return known[guess_domain(arguments.file, known, **reading)], True
+    return known[guess_domain(arguments.file, known, **given)], True
 
 
 def write_report(found: Inspection, stream: TextIO, *, guessed: bool, length: int | None) -> None:

@@ -6,7 +6,6 @@ import argparse
 import difflib
 import inspect
 import re
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from discdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from discdiff.data.dataset import SequenceDataset
     from discdiff.pipeline import Pipeline
     from discdiff.samplers import Sampler
 
@@ -247,39 +245,6 @@ def _check_error(arguments: argparse.Namespace, sampler: Sampler | None) -> None
             )
 
 
-def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of reading files."""
-    group = parser.add_argument_group("reading")
-    add_column_arguments(group)
-    group.add_argument(
-        "--on-long",
-        choices=("error", "skip", "crop"),
-        default="error",
-        help="what to do with sequences longer than the model's; default error",
-    )
-    add_fault_arguments(group)
-
-
-def add_column_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the columns of tables."""
-    add = group.add_argument
-    add("--sequence-column", metavar="NAME", help="column of sequences in a table")
-    add("--label-column", metavar="NAME", help="column of classes")
-    add("--name-column", metavar="NAME", help="column of names")
-    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep these rows only; may be repeated")
-
-
-def add_fault_arguments(group: argparse._ActionsContainer) -> None:
-    """Add what to do with records that cannot be used."""
-    group.add_argument(
-        "--on-error",
-        choices=("raise", "skip", "report"),
-        default="raise",
-        help="records that cannot be used: stop at the first, leave them out, or list them and refuse; default raise",
-    )
-    group.add_argument("--skipped", type=Path, metavar="FILE", help="list here, as JSON lines, what cannot be used")
-
-
 def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> None:
     """Add the options of bounds; those that sampling has too only if `alone`."""
     group = parser.add_argument_group("scoring")
@@ -303,42 +268,6 @@ def add_scoring_arguments(parser: argparse.ArgumentParser, *, alone: bool = True
         add("--seed", type=int, default=0, metavar="N", help="default 0")
         add("--label", metavar="NAME", help="class of all sequences, for a run trained with labels")
         add("--batch-size", type=positive, default=64, metavar="N", help="sequences at a time; default 64")
-
-
-def where_of(words: list[str], option: str = "--where") -> dict[str, list[str]]:
-    """Columns and the values that a row may have, from `COLUMN=VALUE` words.
-
-    Raises:
-        ConfigError: a word of another form.
-    """
-    where: dict[str, list[str]] = {}
-    for word in words:
-        column, equals, value = word.partition("=")
-        if not equals or not column:
-            raise ConfigError(f"{option} {word}: expected COLUMN=VALUE, such as {option} split=test")
-        where.setdefault(column, []).append(value)
-    return where
-
-
-def read(pipeline: Pipeline, path: Path, arguments: argparse.Namespace) -> SequenceDataset:
-    """The sequences of a file, encoded for a run; what was left out is said on standard error."""
-    columns = ("sequence_column", "label_column", "name_column")
-    options: dict[str, Any] = {name: getattr(arguments, name) for name in columns if getattr(arguments, name)}
-    if arguments.where:
-        options["where"] = where_of(arguments.where)
-    from discdiff.data.faults import RefusedError, write_faults
-
-    try:
-        dataset = pipeline.read(path, on_long=arguments.on_long, on_error=arguments.on_error, **options)
-    except RefusedError as error:
-        if arguments.skipped is not None:
-            write_faults(error.faults, arguments.skipped)
-        raise
-    for note in dataset.notes:
-        print(f"{path}: {note}", file=sys.stderr)
-    if arguments.skipped is not None:
-        write_faults(dataset.skipped, arguments.skipped)
-    return dataset
 
 
 def check_asked(

@@ -2,7 +2,7 @@
 
 examples:
   discdiff data prepare reads.fasta --domain dna
-  discdiff data prepare molecules.csv --domain smiles --option validate=syntax --sequence-column smiles
+  discdiff data prepare molecules.csv --domain smiles --domain-option validate=syntax --sequence-column smiles
   discdiff data prepare corpus.jsonl --domain text --length 256
   discdiff data prepare --config my.yaml --data-root data               # the files of a configuration
 
@@ -18,15 +18,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discdiff.cli import output
-from discdiff.cli.options import add_fault_arguments, positive, where_of
+from discdiff.cli import output, reading
+from discdiff.cli.options import positive
 from discdiff.errors import ConfigError
 
 if TYPE_CHECKING:
     from discdiff.data import SequenceDataset
     from discdiff.experiment import Experiment
-
-_COLUMNS = ("sequence_column", "label_column", "name_column")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,15 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", nargs="?", type=Path, metavar="FILE", help="the file to encode")
     add("--config", type=Path, metavar="FILE", help="encode the files of this configuration, as it says")
     add("--data-root", metavar="FOLDER", help="folder that the configuration's paths are relative to")
-    add("--domain", metavar="NAME", help="dna, protein, smiles, text, tokens")
-    add("--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the domain; may be repeated")
+    reading.add_domain_arguments(parser)
     add("--length", type=positive, metavar="N", help="the longest sequence, or a stream's block; default of these 256")
     add("--on-long", choices=("error", "skip", "crop"), help="what to do with longer sequences; default error")
-    for name in _COLUMNS:
-        add(f"--{name.replace('_', '-')}", metavar="NAME", help="of a table")
-    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="of a table: only rows with this value")
-    add("--encoding", metavar="NAME", help="of text files; default utf-8")
-    add_fault_arguments(parser)
+    group = parser.add_argument_group("reading")
+    reading.add_file_arguments(group)
+    reading.add_fault_arguments(group)
     add("--cache", metavar="FOLDER", help="where to write")
     add("--quiet", action="store_true", help="no progress on standard error")
 
@@ -101,24 +96,19 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
     check_file(arguments.file)
     if arguments.domain is None:
         raise ConfigError(f"name the domain: --domain {' or '.join(domain_names())}")
-    options: dict[str, Any] = {}
-    for word in arguments.option:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--option {word}: expected KEY=VALUE, such as --option on_unknown=skip")
-        options[key] = parse_yaml(value, f"--option {key}")
+    given = reading.file_options(arguments)
     data: dict[str, Any] = {"train": str(arguments.file), "length": arguments.length}
-    given = {name: getattr(arguments, name) for name in (*_COLUMNS, "on_long")}
-    data |= {name: value for name, value in given.items() if value is not None}
-    if arguments.where:
+    data |= {name: given.pop(name) for name in reading.COLUMNS if name in given}
+    if arguments.on_long is not None:
+        data["on_long"] = arguments.on_long
+    if "where" in given:
         # values as a configuration has them, so that `discdiff train` finds the same entry
-        where = {
-            name: [parse_yaml(value, name) for value in values] for name, values in where_of(arguments.where).items()
-        }
+        where = {name: [parse_yaml(value, name) for value in values] for name, values in given.pop("where").items()}
         data["where"] = {name: values[0] if len(values) == 1 else values for name, values in where.items()}
-    if arguments.encoding is not None:
-        data["options"] = {"encoding": arguments.encoding}
-    stated = {"domain": {"class_path": arguments.domain, "init_args": options}, "data": data}
+    if given:
+        data["options"] = given
+    domain = {"class_path": arguments.domain, "init_args": reading.domain_options(arguments)}
+    stated = {"domain": domain, "data": data}
     experiment = Experiment.load(values=stated)
     if arguments.length is None and experiment.domain.streams:
         experiment.data.length = 256  # as for `discdiff train`

@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discdiff.cli import options, output
+from discdiff.cli import options, output, reading
 from discdiff.errors import DiscdiffError, require
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_run_argument(parser)
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="held-out sequences; default: own draws")
-    options.add_reading_arguments(parser)
+    reading.add_reading_arguments(parser)
     group = parser.add_argument_group("measuring")
     add = group.add_argument
     add("-n", type=options.at_least_eight, default=256, metavar="N", help="sequences, at most, 8 or more; default 256")
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline = options.load(arguments)
     before = pipeline.profile
     length = _length(pipeline, arguments.length)
-    strings = None if arguments.file is None else options.read(pipeline, arguments.file, arguments)
+    strings = None if arguments.file is None else reading.read(pipeline, arguments.file, arguments)
     profile = pipeline.measure_profile(
         strings,
         n=arguments.n,

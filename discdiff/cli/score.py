@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discdiff.cli import options, output
+from discdiff.cli import options, output, reading
 
 if TYPE_CHECKING:
     from discdiff.pipeline import SequenceScore
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_run_argument(parser)
     parser.add_argument("file", type=Path, metavar="FILE", help="sequences, in a format of the domain")
-    options.add_reading_arguments(parser)
+    reading.add_reading_arguments(parser)
     options.add_scoring_arguments(parser)
     group = parser.add_argument_group("likelihoods (absorbing runs; by default the bound, of any run)")
     group.add_argument(
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.check_output(arguments.output)
     output.check_output(arguments.skipped)
     pipeline = options.load(arguments)
-    dataset = options.read(pipeline, arguments.file, arguments)
+    dataset = reading.read(pipeline, arguments.file, arguments)
     scores = pipeline.score(
         dataset,
         samples=arguments.noise_levels,

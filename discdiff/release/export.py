@@ -18,6 +18,7 @@ from discdiff.release.card import card
 from discdiff.release.facts import facts, training
 from discdiff.release.hub import CARD_FILE, TOKENIZER_CONFIG_FILE, located, parse, release_folder, upload
 from discdiff.run_folder import Run, load_run, save_run
+from discdiff.writing import WRITING_ERRORS
 
 
 def export(source: str | Path, folder: str | Path, *, name: str | None = None) -> Path:
@@ -82,7 +83,19 @@ def push(run: Run, place: str, *, private: bool = False, message: str | None = N
 
 
 def write_release(run: Run, folder: Path, name: str, *, repository: str | None = None) -> None:
-    """Write the files of a release into a folder."""
+    """Write the files of a release into a folder.
+
+    Raises:
+        CheckpointError: they cannot be written there.
+    """
+    try:
+        _write(run, folder, name, repository)
+    except WRITING_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error  # a full disk does not say which file
+        raise CheckpointError(f"{folder.parent}: no model can be written there: {reason}") from error
+
+
+def _write(run: Run, folder: Path, name: str, repository: str | None) -> None:
     tokenizer = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

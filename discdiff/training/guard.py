@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from discdiff.data.batches import Batch
 from discdiff.errors import TrainingError
 from discdiff.training.optimizers import state_tensors
 from discdiff.training.topology import Peers
+from discdiff.writing import WRITING_ERRORS
 
 OnDivergence = Literal["stop", "skip"]
 FAILED_BATCH = "failed_batch.safetensors"
@@ -144,7 +144,7 @@ class FiniteGuard:
         try:
             path = self.save(batch, name) if self.peers.rank == keeper else self.folder / name
             return f" The batch is kept in {path}."
-        except (OSError, SafetensorError) as error:
+        except WRITING_ERRORS as error:
             return f" The batch could not be kept ({error})."
 
     def save(self, batch: Batch, name: str = FAILED_BATCH) -> Path:

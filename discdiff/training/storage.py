@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from discdiff.data.base import Dataset
 from discdiff.description import describe
@@ -33,7 +32,7 @@ from discdiff.training.guard import FAILED_BATCH, SKIPPED_STEPS
 from discdiff.training.lock import FolderLock
 from discdiff.training.metrics_log import METRICS_FILE
 from discdiff.unfinished import CHECKPOINT, ENVIRONMENT_FILE, SETTINGS_FILE
-from discdiff.writing import write_whole
+from discdiff.writing import WRITING_ERRORS, write_whole
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -45,7 +44,6 @@ _OF_A_RUN = (
 )  # fmt: skip
 PACKAGES = ("discdiff", "torch", "lightning", "numpy", "tokenizers", "safetensors")
 RETRY_SECONDS = 60.0
-WRITING_ERRORS = (OSError, SafetensorError)  # safetensors tells of a full disk in its own way
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +159,22 @@ def test_a_half_written_export_is_none(workshop: Workshop, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(release, "card", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CheckpointError, match=f"^{tmp_path}: no model can be written there: No space left on device$"):
         export(workshop.dna, tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_for_the_weights(workshop: Workshop, tmp_path: Path) -> None:
+    """safetensors has an error of its own for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        with pytest.raises(CheckpointError, match=f"^{tmp_path}: no model can be written there: .*File too large"):
+            export(workshop.dna, tmp_path / "mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
     assert list(tmp_path.iterdir()) == []
 
 

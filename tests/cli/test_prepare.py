@@ -35,7 +35,7 @@ def test_training_finds_what_was_prepared(
     fasta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "cache"
-    assert run(fasta, "--domain", "dna", "--option", "on_unknown=skip", "--cache", kept, "--quiet") == 0
+    assert run(fasta, "--domain", "dna", "--domain-option", "on_unknown=skip", "--cache", kept, "--quiet") == 0
     out, err = capsys.readouterr()
     assert "1 of 3 records left out" in err
     assert out.startswith(f"{fasta}: 2 records, 12 tokens, 0.0 MB in {entries(kept)[0]} (")
@@ -66,18 +66,28 @@ def test_a_learned_vocabulary_is_learned_once(
 ) -> None:
     path, kept = tmp_path / "corpus.txt", tmp_path / "cache"
     path.write_text("to be or not to be " * 100)
-    run(path, "--domain", "text", "--option", "tokenizer=characters", "--cache", kept)
+    run(path, "--domain", "text", "--domain-option", "tokenizer=characters", "--cache", kept)
     assert "7 records, 1,792 tokens" in capsys.readouterr().out
     monkeypatch.setattr("domains.text.tokenizers.Characters.learn", None)
-    run(path, "--domain", "text", "--option", "tokenizer=characters", "--cache", kept)
+    run(path, "--domain", "text", "--domain-option", "tokenizer=characters", "--cache", kept)
     monkeypatch.undo()
     # damaged: learned again
     (learned,) = (kept / "vocabularies").iterdir()
     (learned / "tokenizer.json").write_text("{")
-    run(path, "--domain", "text", "--option", "tokenizer=characters", "--cache", kept)
+    run(path, "--domain", "text", "--domain-option", "tokenizer=characters", "--cache", kept)
     assert len(entries(kept)) == 1
     # and so it is where the options are others
-    run(path, "--domain", "text", "--option", "tokenizer=bpe", "--option", "vocab_size=260", "--cache", kept)
+    run(
+        path,
+        "--domain",
+        "text",
+        "--domain-option",
+        "tokenizer=bpe",
+        "--domain-option",
+        "vocab_size=260",
+        "--cache",
+        kept,
+    )
     assert len(list((kept / "vocabularies").iterdir())) == 2
 
 
@@ -103,8 +113,8 @@ def test_a_configurations_files_are_prepared(fasta: Path, tmp_path: Path, capsys
     [
         ([], "name a file to encode, or a configuration"),
         (["reads.fasta"], "name the domain: --domain dna"),
-        (["reads.fasta", "--domain", "dna", "--option", "on_unknown"], "expected KEY=VALUE"),
-        (["reads.fasta", "--domain", "dna", "--option", "on_unknow=skip"], "Did you mean"),
+        (["reads.fasta", "--domain", "dna", "--domain-option", "on_unknown"], "expected NAME=VALUE"),
+        (["reads.fasta", "--domain", "dna", "--domain-option", "on_unknow=skip"], "Did you mean"),
     ],
 )
 def test_mistakes_are_told(fasta: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
