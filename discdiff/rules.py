@@ -17,6 +17,13 @@ class Span:
     shortest: int
     longest: int
 
+    def bounds(self, low: int, high: int | None, *, most: int = 1) -> tuple[int, int | None]:
+        """A range of counts, without an end that nothing reaches where a token counts `most` at most: an automaton has
+        a state for each number up to the last.
+        """
+        limit = self.longest * most
+        return low, None if high is not None and low <= limit <= high else high
+
 
 @dataclass(frozen=True)
 class Rule:

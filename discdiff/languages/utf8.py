@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from discdiff.languages.language import DEAD, Language
+from discdiff.languages.language import DEAD, Language, check_size
 from discdiff.languages.minimal import merge_columns
 
 CODE_POINTS = 0x110000
@@ -60,6 +60,7 @@ class Atoms:
         firsts, of_first = _distinct(padded.reshape(5, 64))
         upper, top = _nodes(over, firsts, base=language.num_states + len(last) + len(middle))
         states = language.num_states + len(last) + len(middle) + len(upper)
+        check_size(states, 1, "bytes of characters")  # before 1 KB is taken for each
         edges = np.full((states, 256), DEAD, dtype=np.int32)
         start = edges[: language.num_states]
         start[:, :0x80] = table[:, of_point[:0x80]]

@@ -152,8 +152,7 @@ def _heteroatoms(vocabulary: Vocabulary, text: str, span: Span) -> Language:
 
 
 def _length(vocabulary: Vocabulary, text: str, span: Span) -> Language:
-    low, high = _numbers(text)
-    return span_of_lengths(low, high, len(vocabulary.tokens))
+    return span_of_lengths(*span.bounds(*_numbers(text)), len(vocabulary.tokens))
 
 
 def _require(vocabulary: Vocabulary, text: str, span: Span) -> Language:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from discdiff.errors import TemplateError
 from discdiff.languages import Choice, Language, compile_expression, span_of_lengths
-from discdiff.rules import Rule
+from discdiff.rules import Rule, Span
 from domains.templates import read_range
 from domains.text.patterns import literal, nowhere, over_tokens, pattern_language, somewhere
 from domains.text.tokenizers import Tokenizer
@@ -30,19 +30,22 @@ def rules_of(tokenizer: Callable[[], Tokenizer]) -> Mapping[str, Rule]:
         "choices": rule("the whole text is one of these", "yes|no|perhaps", choices_language),
         "words": rule("every word is one of these, or of @file; /i: in any case", "the,cat,sat/i", words_language),
         "json": rule("the text is JSON of a schema, or of the one in @file", '{"enum": ["a", 1]}', schema_language),
-        "length": rule("how many tokens", "20-40", length_language),
-        "characters": rule("how many characters", "80-120", characters_language),
+        "length": Rule("how many tokens", "20-40", lambda value, span: length_language(tokenizer(), value, span)),
+        "characters": Rule(
+            "how many characters", "80-120", lambda value, span: characters_language(tokenizer(), value, span)
+        ),
     }
 
 
-def length_language(tokenizer: Tokenizer, value: str) -> Language:
+def length_language(tokenizer: Tokenizer, value: str, span: Span) -> Language:
     """Texts of so many tokens."""
-    return span_of_lengths(*read_range(value), tokenizer.size)
+    return span_of_lengths(*span.bounds(*read_range(value)), tokenizer.size)
 
 
-def characters_language(tokenizer: Tokenizer, value: str) -> Language:
+def characters_language(tokenizer: Tokenizer, value: str, span: Span) -> Language:
     """Texts of so many characters."""
-    low, high = read_range(value)
+    longest = 1 if tokenizer.letters is not None else max(map(len, tokenizer.spelled()))
+    low, high = span.bounds(*read_range(value), most=longest)
     return over_tokens(tokenizer, "", lambda alphabet: span_of_lengths(low, high, len(alphabet)))
 
 

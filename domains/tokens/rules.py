@@ -22,7 +22,11 @@ def rules_of(vocab_size: Callable[[], int]) -> Mapping[str, Rule]:
         "forbid": rule("occurs nowhere", "5, 3, ?, 1|2", lambda value, size: ~require(value, size)),
         "regex": rule("the whole sequence, as in a template", "5, ?{2-6}, 1|2", whole),
         "count": rule("how often a token, or one of several, occurs", "7=1-3", counted),
-        "length": rule("how many tokens", "20-40", lambda value, size: span_of_lengths(*read_range(value), size)),
+        "length": Rule(
+            "how many tokens",
+            "20-40",
+            lambda value, span: span_of_lengths(*span.bounds(*read_range(value)), vocab_size()),
+        ),
     }
 
 
