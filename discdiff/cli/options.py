@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -91,13 +92,28 @@ def fetch(arguments: argparse.Namespace) -> None:
 
     Raises:
         CheckpointError: the Hub has no such model, or cannot be reached.
+        ConfigError: the run and what follows it are swapped.
     """
     if getattr(arguments, "run_folder", None) is None:
         return
+    _check_order(arguments)
     from discdiff.release.hub import located, on_hub
 
     if on_hub(arguments.run_folder):  # it imports the Hub's client
         arguments.run_folder, arguments.run_name = located(arguments.run_folder)
+
+
+def _check_order(arguments: argparse.Namespace) -> None:
+    from discdiff.manifest import CONFIG_FILE
+
+    for name in ("file", "template"):
+        other = getattr(arguments, name, None)
+        # not by pathlib, for which a long template is an error
+        if other is not None and os.path.isfile(os.path.join(other, CONFIG_FILE)):  # noqa: PTH113, PTH118
+            raise ConfigError(
+                f"{other} is a run folder, and {arguments.run_folder} stands where that belongs: RUN comes first, "
+                f"then {name.upper()}"
+            )
 
 
 def name_of(arguments: argparse.Namespace) -> str:
