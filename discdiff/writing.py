@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,3 +47,24 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def reason(error: BaseException) -> str:
+    """What the system says of a write that failed."""
+    return os.strerror(code) if (code := _code(error)) else str(error).split("\n")[0]
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about a write that failed."""
+    if _code(error) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Make room there"
+    if _code(error) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Make it writable"
+    return "See to the disk"
+
+
+def _code(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"os error (\d+)", str(error))
+    return int(told[1]) if told else None

@@ -18,7 +18,7 @@ from discdiff.release.card import card
 from discdiff.release.facts import facts, training
 from discdiff.release.hub import CARD_FILE, TOKENIZER_CONFIG_FILE, located, parse, release_folder, upload
 from discdiff.run_folder import Run, load_run, save_run
-from discdiff.writing import WRITING_ERRORS
+from discdiff.writing import WRITING_ERRORS, reason, remedy
 
 
 def export(source: str | Path, folder: str | Path, *, name: str | None = None) -> Path:
@@ -91,8 +91,9 @@ def write_release(run: Run, folder: Path, name: str, *, repository: str | None =
     try:
         _write(run, folder, name, repository)
     except WRITING_ERRORS as error:
-        reason = getattr(error, "strerror", None) or error  # a full disk does not say which file
-        raise CheckpointError(f"{folder.parent}: no model can be written there: {reason}") from error
+        raise CheckpointError(
+            f"{folder.parent}: no model can be written there ({reason(error)}). {remedy(error)}."
+        ) from error
 
 
 def _write(run: Run, folder: Path, name: str, repository: str | None) -> None:

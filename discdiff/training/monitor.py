@@ -25,8 +25,9 @@ from discdiff.training.result import Validation
 from discdiff.training.schedule import Clock, Every
 from discdiff.training.sharding import ShardedAverage, whole
 from discdiff.training.signals import Stop, terminate_after_step
-from discdiff.training.storage import Storage, reason, remedy
+from discdiff.training.storage import Storage
 from discdiff.training.topology import Peers
+from discdiff.writing import reason, remedy
 
 
 class Monitor(Callback):

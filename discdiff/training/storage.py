@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -32,7 +29,7 @@ from discdiff.training.guard import FAILED_BATCH, SKIPPED_STEPS
 from discdiff.training.lock import FolderLock
 from discdiff.training.metrics_log import METRICS_FILE
 from discdiff.unfinished import CHECKPOINT, ENVIRONMENT_FILE, SETTINGS_FILE
-from discdiff.writing import WRITING_ERRORS, write_whole
+from discdiff.writing import WRITING_ERRORS, reason, remedy, write_whole
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -233,27 +230,6 @@ class Storage:
     def close(self) -> None:
         """Let others write in the folder."""
         self._lock.release()
-
-
-def reason(error: BaseException) -> str:
-    """What the system says of a write that failed."""
-    return os.strerror(code) if (code := _code(error)) else str(error).split("\n")[0]
-
-
-def remedy(error: BaseException) -> str:
-    """What to do about a write that failed."""
-    if _code(error) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Make room there"
-    if _code(error) in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Make it writable"
-    return "See to the disk"
-
-
-def _code(error: BaseException) -> int | None:
-    if isinstance(error, OSError):
-        return error.errno
-    told = re.search(r"os error (\d+)", str(error))
-    return int(told[1]) if told else None
 
 
 def environment(device: str) -> dict[str, Any]:
