@@ -58,11 +58,11 @@ def schema_language(tokenizer: Tokenizer, value: str) -> Language:
         TemplateError: no JSON, with a caret under the fault.
         IncompatibleError: names the key that no regular language can hold, or that is not known.
     """
-    text = read_file(value[1:], "json") if value.startswith("@") else value
+    text = (read_file(value[1:], "json") if value.startswith("@") else value).rstrip()
     try:
         schema = json.loads(text)
     except json.JSONDecodeError as error:
-        shown = text.splitlines()[error.lineno - 1] if text.strip() else text
+        shown = text.split("\n")[error.lineno - 1]  # the lines that the parser counts
         raise TemplateError(f"the schema is no JSON: {error.msg}", template=shown, column=error.colno - 1) from error
 
     def build(alphabet: Sequence[str]) -> Language:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import discdiff as dd
-from discdiff.errors import DataError, DiscdiffError, IncompatibleError
+from discdiff.errors import ConfigError, DataError, DiscdiffError, IncompatibleError, TemplateError
 from discdiff.rules import Span
 from tests.fuzz.files import GENBANK, PARQUET, SDF, text_domain
 
@@ -93,6 +93,25 @@ def test_counts_that_would_take_minutes_to_build(value: str) -> None:
     for rule in ("characters", "length"):
         with pytest.raises(IncompatibleError, match=r"an automaton of [\d,]+ states or more"):
             characters.rules[rule].read(value, Span(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        ('{"enum": ["a", 1]\n', '{"enum": ["a", 1]\n                   ^'),
+        ('{"enum": ["\u2028",\n "a" 1]}', '  "a" 1]}\n       ^'),  # a line of Python's, and not of JSON's
+        (" \n \n", "Expecting value"),
+    ],
+)
+def test_schemas_that_break_off(schema: str, shown: str) -> None:
+    with pytest.raises(TemplateError, match="the schema is no JSON") as caught:
+        text_domain(False).rules["json"].read(schema, Span(1, 4))
+    assert shown in str(caught.value)
+
+
+def test_a_tokenizer_of_a_name_that_is_too_long() -> None:
+    with pytest.raises(ConfigError, match="or the path of a tokenizer"):
+        dd.domain("text", tokenizer="c" * 5000)
 
 
 def test_a_path_that_no_file_has() -> None:
