@@ -22,7 +22,7 @@ class Span:
         a state for each number up to the last.
         """
         limit = self.longest * most
-        return low, None if high is not None and low <= limit <= high else high
+        return low, None if high is not None and high >= limit else high
 
 
 @dataclass(frozen=True)

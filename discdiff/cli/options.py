@@ -109,7 +109,7 @@ def _check_order(arguments: argparse.Namespace) -> None:
     for name in ("file", "template"):
         other = getattr(arguments, name, None)
         # not by pathlib, for which a long template is an error
-        if other is not None and os.path.isfile(os.path.join(other, CONFIG_FILE)):  # noqa: PTH113, PTH118
+        if other and os.path.isfile(os.path.join(other, CONFIG_FILE)):  # noqa: PTH113, PTH118
             raise ConfigError(
                 f"{other} is a run folder, and {arguments.run_folder} stands where that belongs: RUN comes first, "
                 f"then {name.upper()}"

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 _SEED = 20_240_607
 
@@ -30,29 +31,42 @@ def _reached(table: Ints) -> Bools:
     return reached[:-1]
 
 
-def distance_to_end(table: Ints, accepting: Bools) -> npt.NDArray[np.int64]:
+def distance_to_end(table: Ints, accepting: Bools) -> Longs:
     """The length of the shortest way to an accepting state, −1 where there is none: int64 `[states]`."""
-    distance = np.full(len(table) + 1, -1, dtype=np.int64)
-    distance[:-1][accepting] = 0
+    return _distances(_ways_back(table), np.where(accepting, 0, -1))
+
+
+def distance_to_refusal(table: Ints, accepting: Bools) -> Longs:
+    """The length of the shortest word that is not accepted, −1 where all are: int64 `[states]`."""
+    return _distances(_ways_back(table), _refusing(table, accepting))
+
+
+def _refusing(table: Ints, accepting: Bools) -> Longs:
+    return np.where(~accepting, 0, np.where((table < 0).any(1), 1, -1))
+
+
+def _ways_back(table: Ints) -> tuple[Longs, Longs]:
+    """The states that lead to each: those of state s lie from `first[s]` to `first[s + 1]`."""
     sources, columns = np.nonzero(table >= 0)
     targets = table[sources, columns]
     order = np.argsort(targets, kind="stable")
-    sources, first = sources[order], np.searchsorted(targets[order], np.arange(len(table) + 1))
-    frontier, steps = np.nonzero(accepting)[0], 0
-    while len(frontier):
+    return sources[order], np.searchsorted(targets[order], np.arange(len(table) + 1))
+
+
+def _distances(back: tuple[Longs, Longs], start: Longs) -> Longs:
+    """Shortest ways to where `start` says 0, or 1 for one step more; −1 for what is not known yet."""
+    sources, first = back
+    distance, ones = start.astype(np.int64), np.flatnonzero(start == 1)
+    frontier, steps, unknown = np.flatnonzero(start == 0), 0, int((start < 0).sum())
+    while unknown and (len(frontier) or not steps):
         steps += 1
-        found = np.concatenate([sources[first[s] : first[s + 1]] for s in frontier]) if len(frontier) else frontier
-        frontier = np.unique(found)
-        frontier = frontier[distance[frontier] < 0]
+        found = np.concatenate([sources[:0], *(sources[first[s] : first[s + 1]] for s in frontier)])
+        frontier = np.unique(found[distance[found] < 0])
         distance[frontier] = steps
-    return distance[:-1]
-
-
-def distance_to_refusal(table: Ints, accepting: Bools) -> npt.NDArray[np.int64]:
-    """The length of the shortest word that is not accepted, −1 where all are: int64 `[states]`."""
-    dead = len(table)
-    whole = np.append(np.where(table < 0, dead, table), np.full_like(table[:1], dead), axis=0)
-    return distance_to_end(whole, ~np.append(accepting, False))[:-1]
+        unknown -= len(frontier)
+        if steps == 1:
+            frontier = np.concatenate([frontier, ones])
+    return distance
 
 
 def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
@@ -63,8 +77,9 @@ def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
     Rows are compared by a 64-bit hash in each round; the result is checked to be a congruence, and made again from the
     rows themselves if two unlike ones ever hashed alike.
     """
-    ends = np.stack([distance_to_end(table, accepting), distance_to_refusal(table, accepting)], axis=1)
-    start = ends @ np.array([1, len(table) + 2])  # one number a pair: distances lie between −1 and the number of states
+    back = _ways_back(table)
+    to_end, to_refusal = (_distances(back, at) for at in (np.where(accepting, 0, -1), _refusing(table, accepting)))
+    start = to_end + to_refusal * (len(table) + 2)  # one number a pair: both lie between −1 and the number of states
     for exact in (False, True):
         labels = _refined(table, np.unique(start, return_inverse=True)[1], exact)
         first = np.unique(labels, return_index=True)[1]
@@ -80,7 +95,7 @@ def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
     return renamed[table[first[order]]], accepting[first[order]]
 
 
-def _refined(table: Ints, labels: npt.NDArray[np.int64], exact: bool) -> npt.NDArray[np.int64]:
+def _refined(table: Ints, labels: Longs, exact: bool) -> Longs:
     weights = np.random.default_rng(_SEED).integers(1, 2**63, size=table.shape[1] + 1, dtype=np.uint64) | np.uint64(1)
     count = int(labels.max()) + 1
     while True:
@@ -97,7 +112,7 @@ def _refined(table: Ints, labels: npt.NDArray[np.int64], exact: bool) -> npt.NDA
         labels, count = refined, found
 
 
-def _scrambled(values: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+def _scrambled(values: Longs) -> npt.NDArray[np.uint64]:
     """A hash of small integers, so that sums of products of them do not coincide by arithmetic."""
     mixed = (values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
     return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
@@ -118,7 +133,7 @@ def merge_columns(table: Ints, classes: Ints) -> tuple[Ints, Ints]:
     return np.ascontiguousarray(columns[first][order].T), rank[of_token]
 
 
-def distinct_rows(rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def distinct_rows(rows: Ints) -> tuple[Longs, Longs]:
     """The first of each kind of rows, in order, and which of these each row equals: int64 `[kinds]`, `[rows]`."""
     weights = np.random.default_rng(_SEED).integers(1, 2**63, size=rows.shape[1], dtype=np.uint64)
     mixed = (_scrambled(rows.astype(np.int64) + 1) * weights).sum(1, dtype=np.uint64)
