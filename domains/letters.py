@@ -55,6 +55,7 @@ class Letters(Domain):
     title: ClassVar[str]
     blanks: ClassVar[str] = string.whitespace
     prosite: ClassVar[bool] = False
+    ending: ClassVar[str] = ""  # read over at the end of a sequence
     groupings = ("identity",)
     suffix = "fasta"
 
@@ -103,7 +104,10 @@ class Letters(Domain):
         return len(self.alphabet)
 
     def normalized(self, sequence: str) -> str:
-        """The sequence in upper case, without white space, gaps as the option says."""
+        """The sequence in upper case, without white space and `ending`, gaps as the option says."""
+        return self._plain(sequence).removesuffix(self.ending)
+
+    def _plain(self, sequence: str) -> str:
         if not sequence.isascii():
             return sequence.translate(self._translation)
         return sequence.encode().translate(self._replaced, self._deleted).decode()
@@ -208,10 +212,6 @@ class Letters(Domain):
             pass
         return fitting / total if total else 0.0
 
-    def dropped(self, sequence: str) -> str | None:
-        """What `normalized` drops of it and a user should know, to follow "3 records"; None if nothing."""
-        return None
-
     def write(self, records: Iterable[Record], stream: TextIO) -> None:
         write_fasta(records, stream)
 
@@ -220,12 +220,11 @@ class Letters(Domain):
     ) -> Iterator[Record]:
         kept = 0
         for record, line in records:
-            text = self.normalized(record.sequence)
+            whole = self._plain(record.sequence)
+            text = whole.removesuffix(self.ending)
             if not text:
                 faults.add(DataError("the sequence is empty", path=path, record=record.title, line=line))
                 continue
-            if done := self.dropped(record.sequence):
-                faults.change(DataError(f"it is {done}", path=path, record=record.title, line=line), done)
             plain = Record(text, record.name, record.label, record.place)
             index = self.alphabet.first_unknown(text)
             if index is None:
@@ -233,6 +232,9 @@ class Letters(Domain):
             else:
                 fault = self._unknown(record.sequence, text, index, path=path, record=record.title)
                 pieces = self._resolved(plain, record.sequence, fault, faults)
+            if pieces and len(text) < len(whole):
+                ended = DataError(f"it ends in '{self.ending}'", path=path, record=record.title, line=line)
+                faults.change(ended, f"read without the '{self.ending}' at the end")
             kept += len(pieces)
             yield from pieces
         if warn:

@@ -87,7 +87,9 @@ def _reference(pipeline: Pipeline, arguments: argparse.Namespace) -> tuple[Seque
 def _training(pipeline: Pipeline, arguments: argparse.Namespace) -> list[str] | None:
     if arguments.training is None:
         return None
-    columns: dict[str, Any] = {"sequence_column": arguments.sequence_column} if arguments.sequence_column else {}
+    columns = reading.file_options(arguments)
+    for own in ("where", "label_column", "name_column"):  # those of the reference
+        columns.pop(own, None)
     if arguments.training_where:
         columns["where"] = reading.where_of(arguments.training_where, "--training-where")
     from discdiff.data.faults import Faults

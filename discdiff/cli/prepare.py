@@ -88,6 +88,10 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
     if (arguments.file is None) == (arguments.config is None):
         raise ConfigError("name a file to encode, or a configuration: --config FILE")
     if arguments.config is not None:
+        given = {**reading.file_options(arguments), "domain": arguments.domain, "length": arguments.length}
+        given |= {"domain_option": arguments.domain_option, "on_long": arguments.on_long}
+        if name := next((name for name, value in given.items() if value), None):
+            raise ConfigError(f"--{name.replace('_', '-')}: with --config, the configuration says it; write it there")
         root = {} if arguments.data_root is None else {"root": arguments.data_root}
         return Experiment.load(arguments.config, values={"data": root} if root else None)
     from discdiff.data.files import check_file
@@ -97,7 +101,8 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
     if arguments.domain is None:
         raise ConfigError(f"name the domain: --domain {' or '.join(domain_names())}")
     given = reading.file_options(arguments)
-    data: dict[str, Any] = {"train": str(arguments.file), "length": arguments.length}
+    length = arguments.length or reading.usual_length(arguments.domain)
+    data: dict[str, Any] = {"train": str(arguments.file), "length": length}
     data |= {name: given.pop(name) for name in reading.COLUMNS if name in given}
     if arguments.on_long is not None:
         data["on_long"] = arguments.on_long
@@ -109,10 +114,7 @@ def _experiment(arguments: argparse.Namespace) -> Experiment:
         data["options"] = given
     domain = {"class_path": arguments.domain, "init_args": reading.domain_options(arguments)}
     stated = {"domain": domain, "data": data}
-    experiment = Experiment.load(values=stated)
-    if arguments.length is None and experiment.domain.streams:
-        experiment.data.length = 256  # as for `discdiff train`
-    return experiment
+    return Experiment.load(values=stated)
 
 
 def _tell(path: str, part: SequenceDataset, seconds: float) -> None:

@@ -71,10 +71,10 @@ def domain_options(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: a word of another form, or no YAML.
     """
-    from discdiff.experiment.configuration import parse_yaml
-
     found: dict[str, Any] = {}
     for word in arguments.domain_option:
+        from discdiff.experiment.configuration import parse_yaml
+
         name, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"--domain-option {word}: expected NAME=VALUE, such as --domain-option lines=true")
@@ -82,9 +82,17 @@ def domain_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def usual_length(name: str) -> int | None:
+    """The length where no configuration says one: of what is cut into blocks; None for that of the longest record."""
+    from discdiff.domain import domain
+
+    return 256 if "." not in name and domain(name).streams else None
+
+
 def file_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given of a file, as `Domain.read` takes it."""
-    given: dict[str, Any] = {name: getattr(arguments, name) for name in (*COLUMNS, *FORM) if getattr(arguments, name)}
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in (*COLUMNS, *FORM)}
+    given = {name: value for name, value in given.items() if value is not None}
     return given | ({"where": where_of(arguments.where)} if arguments.where else {})
 
 

@@ -163,15 +163,16 @@ def _quick_start(configuration: Sequence[str], *, quiet: bool) -> dict[str, Any]
     """Sizes for a file without a configuration: what is worth waiting for on the machine at hand."""
     import torch
 
-    from discdiff.domain import domain, domain_names
+    from discdiff.cli.reading import usual_length
+    from discdiff.domain import domain_names
 
     words = [part for word in configuration for part in word.split("=", 1)]
     name = dict(pairwise(words)).get("--domain")
     if name is None:
         raise ConfigError(f"name the domain: --domain {' or '.join(domain_names())}")
     values: dict[str, Any] = {"domain": name}
-    if "." not in name and domain(name).streams:
-        values["data"] = {"length": 256}
+    if (length := usual_length(name)) is not None:
+        values["data"] = {"length": length}
     if not torch.cuda.is_available():
         if not quiet:
             print(

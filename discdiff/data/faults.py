@@ -118,7 +118,7 @@ class Faults:
 
     def change(self, error: DataError, done: str) -> None:
         """Take a record that was mended (`done`: cut, filled at random), to be counted and told."""
-        number, first = self._changed.get(done, (0, _fault(error, None)))
+        number, first = self._changed.get(done) or (0, _fault(error, None))
         self._changed[done] = number + 1, first
 
     def remark(self, sentence: str) -> None:
@@ -171,8 +171,12 @@ class Faults:
         notes = list(self.remarks)
         if self.count:
             notes.append(f"{self.count:,} of {total:,} records left out: {self.summary} (first: {self.listed[0]})")
-        notes += [f"{number:,} records {done} (first: {first})" for done, (number, first) in self._changed.items()]
-        return notes
+        return notes + self.changes
+
+    @property
+    def changes(self) -> list[str]:
+        """How many records were mended, and how."""
+        return [f"{number:,} records {done} (first: {first})" for done, (number, first) in self._changed.items()]
 
     def warn(self, kept: int) -> None:
         """`finish`, told as warnings: for readers that nobody gave a collector."""

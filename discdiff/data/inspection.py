@@ -172,7 +172,7 @@ def inspect(
         if canonical:
             found.canonical_duplicates, pairs = _repeated(meant, places)
             found.duplicate_places = found.duplicate_places or pairs
-    found.remarks = faults.remarks
+    found.remarks = faults.remarks + faults.changes
     faults.close()
     return found
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from discdiff.data.faults import Faults
 from discdiff.data.paths import plain_suffix, tell
 from discdiff.data.streams import open_text, unpacked
-from discdiff.errors import DataError, require
+from discdiff.errors import ConfigError, DataError, require
 
 _SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
 
@@ -69,6 +69,9 @@ class Delimited(Source):
 
     def __init__(self, path: Path, separator: str | None, encoding: str) -> None:
         self.path = path
+        separator = "\t" if separator == "\\t" else separator
+        if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+            raise ConfigError(f"separator: got {separator!r}, expected one character, such as ';' or '\\t'")
         if csv.field_size_limit() < 1 << 31:
             csv.field_size_limit((1 << 31) - 1)  # a chromosome is one cell
         self._stream = open_text(path, encoding, newline="")

@@ -38,7 +38,7 @@ def export(source: str | Path, folder: str | Path, *, name: str | None = None) -
     folder = Path(folder)
     check_target(folder)
     run = read_source(source)
-    with _whole(folder) as fresh:
+    with _told(folder), _whole(folder) as fresh:
         write_release(run, fresh, name or folder.resolve().name)
     return folder
 
@@ -77,26 +77,14 @@ def push(run: Run, place: str, *, private: bool = False, message: str | None = N
     if revision is not None:
         raise ConfigError(f"{place}: the Hub names the revision; leave @{revision} out")
     with release_folder() as folder:
-        folder.mkdir()
-        write_release(run, folder, name.partition("/")[2], repository=name)
+        with _told(folder):
+            folder.mkdir()
+            write_release(run, folder, name.partition("/")[2], repository=name)
         return upload(folder, name, private=private, message=message or f"Model by discdiff {__version__}")
 
 
 def write_release(run: Run, folder: Path, name: str, *, repository: str | None = None) -> None:
-    """Write the files of a release into a folder.
-
-    Raises:
-        CheckpointError: they cannot be written there.
-    """
-    try:
-        _write(run, folder, name, repository)
-    except WRITING_ERRORS as error:
-        raise CheckpointError(
-            f"{folder.parent}: no model can be written there ({reason(error)}). {remedy(error)}."
-        ) from error
-
-
-def _write(run: Run, folder: Path, name: str, repository: str | None) -> None:
+    """Write the files of a release into a folder."""
     tokenizer = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -122,6 +110,16 @@ def check_target(folder: Path) -> None:
         raise CheckpointError(f"{folder}: holds {held} already; name another folder, or remove it first")
     if not folder.absolute().parent.is_dir():
         raise CheckpointError(f"{folder}: the folder {folder.parent} does not exist; create it first")
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """What cannot be written, in a sentence: a full disk does not say of which file."""
+    try:
+        yield
+    except WRITING_ERRORS as error:
+        place = folder.absolute().parent
+        raise CheckpointError(f"{place}: no model can be written there ({reason(error)}). {remedy(error)}.") from error
 
 
 @contextmanager

@@ -56,13 +56,7 @@ class Protein(Letters):
     title = "protein"
     blanks = " \t\r\n-"
     prosite = True
-
-    def normalized(self, sequence: str) -> str:
-        """As `Letters.normalized`, without the `*` at the end."""
-        return super().normalized(sequence).removesuffix("*")
-
-    def dropped(self, sequence: str) -> str | None:
-        return "read without the '*' at the end" if sequence.rstrip().endswith("*") else None
+    ending = "*"
 
     def _remedy(self, character: str) -> str:
         if character == "*":

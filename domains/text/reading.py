@@ -38,7 +38,11 @@ def read_records(
     Raises:
         DataError: names file, line, and column or byte; options that the format does not take.
     """
-    faults = faults or Faults(path)
+    if faults is None:
+        faults = Faults(path)
+        yield from read_records(path, lines=lines, join=join, encoding=encoding, faults=faults, **options)
+        faults.warn(1)  # the first record that cannot be used has been raised
+        return
     if is_table(path):
         guesses = options.pop("guesses", GUESSES)
         records = read_table(path, encoding=encoding, guesses=guesses, faults=faults, **options)
@@ -98,9 +102,7 @@ def _json_lines(
     wanted = {name: accepted_values(value) for name, value in (where or {}).items()}
     place = kept = 0
     with open_text(path, encoding) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
+        for number, line in faults.filled(enumerate(stream, 1)):
             place += 1
             try:
                 row = _object(line, path, number)

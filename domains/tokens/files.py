@@ -24,7 +24,11 @@ _NUMBERS = re.compile(r"[\d\s,;\[\]()+-]*")
 def read_tokens(tokens: Tokens, path: str | Path, *, faults: Faults | None = None, **options: Any) -> Iterator[Record]:
     """Records of a file; see `Tokens.read`."""
     path = check_file(path)
-    faults = faults or Faults(path)
+    if faults is None:
+        faults = Faults(path)
+        yield from read_tokens(tokens, path, faults=faults, **options)
+        faults.warn(1)  # the first record that cannot be used has been raised
+        return
     suffix = plain_suffix(path)
     if suffix == ".npy":
         records = _array(path, **options)

@@ -161,6 +161,16 @@ def test_long_sequences(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) 
     assert "left out" in skipped.err
 
 
+def test_evaluate_reads_both_files_alike(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.txt"
+    bare.write_text("ACGTACGT\nACGGACGT\n")
+    words = ["evaluate", workshop.dna, "--reference", bare, "--training", bare, "-n", "2", "--noise-levels", "2"]
+    assert "pass --format lines" in discdiff(*words).err
+    ran = discdiff(*words, "--format", "lines", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["samples"]["novel"] is not None
+
+
 def test_evaluate(workshop: Workshop, discdiff: Discdiff, tmp_path: Path) -> None:
     words = [
         "evaluate",

@@ -74,6 +74,31 @@ def test_options_of_the_domain_and_of_reading(discdiff: Discdiff, tmp_path: Path
     assert "(the file goes on: --limit)" in ran.out
 
 
+def test_what_is_passed_over_is_told(discdiff: Discdiff, tmp_path: Path) -> None:
+    path = tmp_path / "a.faa"
+    path.write_text(">a\nMKV*\n>b\nMKW\n")
+    assert "1 records read without the '*' at the end (first: record a" in discdiff("data", "inspect", path).out
+    path = tmp_path / "b.smi"
+    path.write_text("# note\nCC\n\nCCO\n")
+    assert "no records: 2" in discdiff("data", "inspect", path).out
+
+
+@pytest.mark.parametrize("given", [";", "\t", "\\t"])
+def test_separators(discdiff: Discdiff, tmp_path: Path, given: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("seq;n\nACGT;1\n".replace(";", "\t" if "t" in given or given == "\t" else ";"))
+    assert "records:     1" in discdiff("data", "inspect", path, "--separator", given, "--domain", "dna").out
+
+
+@pytest.mark.parametrize("given", ["||", "", '"'])
+def test_what_is_no_separator(discdiff: Discdiff, tmp_path: Path, given: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("seq;n\nACGT;1\n")
+    ran = discdiff("data", "inspect", path, "--separator", given, "--domain", "dna")
+    assert (ran.code, ran.out) == (2, "")
+    assert "expected one character, such as ';' or '\\t'" in ran.err
+
+
 def test_a_data_set_by_name(discdiff: Discdiff, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()

@@ -10,6 +10,7 @@ import pytest
 from discdiff.cli import prepare
 from discdiff.errors import ConfigError, DataError
 from discdiff.experiment import Experiment
+from tests.cli.conftest import Discdiff
 
 FASTA = ">a\nACGTACGT\n>b\nACGTNACG\n>c\nACGT\n"
 
@@ -133,3 +134,46 @@ def test_windows_need_no_preparation(fasta: Path, tmp_path: Path) -> None:
     config.write_text(f"domain: dna\ndata: {{train: {fasta}, length: 4, windows: {{kind: random}}}}\n")
     with pytest.raises(ConfigError, match="there is nothing to prepare"):
         run("--config", config)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words", "values"),
+    [
+        ("a.txt", "ACGT\nAC\n", ["--format", "lines"], {"format": "lines"}),
+        ("a.csv", "seq;n\nACGT;1\nAC;2\n", ["--separator", ";"], {"separator": ";"}),
+        ("a.csv", "seq,é\nACGT,1\nAC,2\n", ["--encoding", "latin-1"], {"encoding": "latin-1"}),
+    ],
+)
+def test_how_a_file_is_read_is_part_of_the_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: list[str], values: dict[str, str]
+) -> None:
+    path, kept = tmp_path / name, tmp_path / "cache"
+    path.write_text(text, encoding=values.get("encoding", "utf-8"))
+    monkeypatch.setenv("DISCDIFF_CACHE", str(kept))
+    run(path, "--domain", "dna", *words, "--quiet")
+    stated = {"train": str(path), "cache": True, "valid_fraction": 0.0, "options": values}
+    train = Experiment.load(values={"domain": "dna", "data": stated}).read().train
+    assert len(train) == 2
+    assert "encoded before" in train.notes[-1]
+    assert len(entries(kept)) == 1
+
+
+def test_lines_of_text_have_the_length_of_training(tmp_path: Path, discdiff: Discdiff) -> None:
+    path, kept = tmp_path / "names.txt", tmp_path / "cache"
+    path.write_text("anna\nbo\n" * 20)
+    choice = ["--domain", "text", "--domain-option", "lines=true", "--domain-option", "tokenizer=characters"]
+    assert run(path, *choice, "--cache", kept, "--quiet") == 0
+    ran = discdiff(
+        "train", path, "--domain", "text", "--domain.lines", "true", "--domain.tokenizer", "characters",
+        "--data.cache", kept, "--training.max_steps", "1", "--network.dim", "16", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert len(entries(kept)) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--format", "lines"], ["--length", "4"], ["--domain", "dna"], ["--on-long", "crop"]]
+)
+def test_a_configuration_says_how_files_are_read(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=f"{words[0]}: with --config, the configuration says it"):
+        run("--config", tmp_path / "c.yaml", *words)

@@ -12,7 +12,7 @@ from discdiff.data import SequenceDataset
 from discdiff.data import faults as module
 from discdiff.data.faults import Fault, Faults, RefusedError, write_faults
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DataError
+from discdiff.errors import ConfigError, DataError, DiscdiffWarning
 from domains.dna import DNA
 from domains.protein import Protein
 from domains.smiles import SMILES
@@ -103,8 +103,9 @@ BLANK = "lines that are blank, and so no records: "
         (DNA(), "a.txt", "\n\nACGT\n \nGG\n", [BLANK + "3"]),
         (Tokens(vocab_size=9), "a.txt", "1 2\n\n3\n", [BLANK + "1"]),
         (Text(tokenizer="characters", lines=True), "a.txt", "ab\n\n\nb\n", [BLANK + "2"]),
-        (Protein(), "a.fa", ">a\nMKV*\n>b\nMK\n>c\nMV*\n", [STAR + f"(first: record a, line 1: it is {STAR[10:-1]})"]),
+        (Protein(), "a.fa", ">a\nMKV*\n>b\nMK\n>c\nMV*\n", [STAR + "(first: record a, line 1: it ends in '*')"]),
         (Protein(), "a.fa", ">a\nMKV\n\n>b\nMK\n", []),
+        (Text(tokenizer="characters", lines=True), "a.jsonl", '{"text": "ab"}\n\n{"text": "b"}\n', [BLANK + "1"]),
     ],
 )  # fmt: skip
 def test_what_is_passed_over_is_told(tmp_path: Path, domain: Domain, name: str, text: str, told: list[str]) -> None:
@@ -113,6 +114,30 @@ def test_what_is_passed_over_is_told(tmp_path: Path, domain: Domain, name: str, 
     path = _put(tmp_path / name, text)
     domain = domain.fit(["ab"]) if isinstance(domain, Text) else domain
     assert sorted(SequenceDataset.read(domain, path, on_error="report", **options).notes) == sorted(told)
+
+
+def test_a_stop_is_told_where_it_was_dropped_and_the_record_kept(tmp_path: Path) -> None:
+    path = _put(tmp_path / "a.fa", ">a\nM1V*\n>b\nMV**\n>c\nMK\n>d\nMKV*- \n>e\nMA*\n")
+    data = SequenceDataset.read(Protein(gaps="drop"), path, on_error="skip")
+    assert data.texts() == ["MK", "MKV", "MA"]
+    assert [fault.record for fault in data.skipped] == ["a", "b"]
+    assert data.notes[1:] == [STAR + "(first: record d, line 7: it ends in '*')"]
+
+
+def test_blank_lines_count_for_line_numbers_and_not_for_records(tmp_path: Path) -> None:
+    path = _put(tmp_path / "a.txt", "\n\nACGT\n \nGX\n")
+    faults = Faults(path, "skip")
+    assert [record.place for record in DNA().read(path, faults=faults, format="lines")] == [1]
+    assert (faults.listed[0].record, faults.listed[0].column) == ("2", 2)
+
+
+@pytest.mark.parametrize(
+    ("domain", "text"), [(Tokens(vocab_size=9), "1 2\n\n3\n"), (Text(lines=True), "ab\n\nb\n"), (SMILES(), "C\n\nCC\n")]
+)
+def test_readers_without_a_collector_warn(tmp_path: Path, domain: Domain, text: str) -> None:
+    path = _put(tmp_path / ("a.smi" if isinstance(domain, SMILES) else "a.txt"), text)
+    with pytest.warns(DiscdiffWarning, match="and so no records: 1"):
+        assert len(list(domain.read(path))) == 2
 
 
 def test_too_long_is_a_fault_unless_it_has_its_own_policy(tmp_path: Path) -> None:
