@@ -15,6 +15,8 @@ from discdiff.losses.base import Loss
 from discdiff.model import Diffusion
 from discdiff.training.sharding import gather, shard
 
+_SETTINGS = {"initial_lr": "learning_rate", "betas": "betas", "weight_decay": "weight_decay"}
+
 
 class TrainingModule(LightningModule):
     """Minimises the sum of nats over the sum of tokens, of the whole training set.
@@ -88,7 +90,28 @@ class TrainingModule(LightningModule):
         """The optimiser, and the learning rate's schedule."""
         optimizer = self.make_optimizer(self.model, fused=self.device.type in ("cpu", "cuda"))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate_factor)
+        self._asked = [{name: group[name] for name in _SETTINGS if name in group} for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def take_settings(self) -> list[str]:
+        """Let the settings of the optimiser be those asked for, where the run goes on from a checkpoint with others.
+
+        Returns:
+            What is other now, in words.
+        """
+        (optimizer,), scheduler = self.trainer.optimizers, self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR), "made above"
+        told: dict[str, str] = {}
+        for group, asked in zip(optimizer.param_groups, self._asked, strict=True):
+            for name, value in asked.items():
+                if (before := group[name]) == value or (name == "betas" and tuple(before) == tuple(value)):
+                    continue
+                told[name] = f"{_SETTINGS[name]} is {value} from here on; it was {before}"
+                group[name] = value
+                if name == "initial_lr":
+                    group["lr"] = value * self.rate_factor(scheduler.last_epoch)
+        scheduler.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        return list(told.values())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model, in one sentence; go on after its last whole step.

@@ -104,6 +104,9 @@ class Monitor(Callback):
             terminate_after_step(self)
         self._agree()
         self.step = trainer.global_step
+        assert isinstance(pl_module, TrainingModule)
+        for change in pl_module.take_settings():
+            self.reporter.note(change)
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
         if self._meter_state is not None:  # not before: a run that has nothing left to do has no loss
             self.meter.load_state_dict(self._meter_state, pl_module.device)

@@ -224,7 +224,7 @@ class SMILES(Domain):
         }
 
     def save_tokenizer(self, folder: Path) -> None:
-        self.vocabulary.tokenizer().save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self.vocabulary.tokenizer().to_str(pretty=True), encoding="utf-8")
 
     def load_tokenizer(self, folder: Path) -> None:
         path = folder / "tokenizer.json"

@@ -183,7 +183,7 @@ class Text(Domain):
         return cls(**options)
 
     def save_tokenizer(self, folder: Path) -> None:
-        self.tokenizer.built().save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self.tokenizer.built().to_str(pretty=True), encoding="utf-8")
 
     def load_tokenizer(self, folder: Path) -> None:
         path = folder / "tokenizer.json"

@@ -111,7 +111,7 @@ class Tokens(Domain):
         vocabulary = {str(token): token for token in range(self.vocab_size)}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def load_tokenizer(self, folder: Path) -> None:
         path = folder / "tokenizer.json"

@@ -201,3 +201,48 @@ def test_an_error_leaves_the_last_checkpoint(quick_fit: Fit, train: SequenceData
     with pytest.raises(TrainingError, match="as a callback may"):
         quick_fit(make_model(), train, max_steps=20, callbacks=[At(6, "on_train_batch_end", fail)], **options)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+class Settings(Callback):
+    """Keeps what the optimiser is about to step with, by the number of steps taken."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, list[tuple[object, ...]]] = {}
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.of[trainer.global_step] = [
+            (group["lr"], tuple(group.get("betas", ())), group["weight_decay"]) for group in optimizer.param_groups
+        ]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_with_other_settings_of_the_optimiser(
+    quick_fit: Fit, train: SequenceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], optimizer: str
+) -> None:
+    """From the next step on they are those of a run that had them from its first."""
+    options: dict[str, Any] = {"max_steps": STEPS, "seed": 5, "optimizer": optimizer, "warmup_steps": 20}
+    other: dict[str, Any] = {"learning_rate": 1e-3, "betas": (0.8, 0.9), "weight_decay": 0.3}
+    whole, first, second, third = Settings(), Settings(), Settings(), Settings()
+    quick_fit(make_model(), train, callbacks=[whole], **options, **other)
+    options |= {"folder": tmp_path, "progress": True}
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(make_model(), train, callbacks=[first, At(12, "on_train_batch_end", ctrl_c)], **options)
+    capsys.readouterr()
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(
+            make_model(), train, callbacks=[second, At(20, "on_train_batch_end", ctrl_c)], resume=True, **options,
+            **other,
+        )  # fmt: skip
+    told = capsys.readouterr().err
+    for line in (
+        "learning_rate is 0.001 from here on; it was 0.005",
+        "weight_decay is 0.3 from",
+        "betas is (0.8, 0.9)",
+    ):
+        assert told.count(line) == 1
+    quick_fit(make_model(), train, callbacks=[third], resume=True, **options, **other)
+    assert "from here on" not in capsys.readouterr().err
+    assert sorted(second.of) == list(range(12, 20))
+    for step in range(12, STEPS):
+        assert (second.of | third.of)[step] == whole.of[step]
+        assert first.of[5] != whole.of[5]
