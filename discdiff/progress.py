@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PLAIN_SECONDS = 10.0
+EARLY = 0.01  # of the work: before that much is done, or a minute has passed, no time is told
 Report = Callable[[float], None]
 
 
@@ -57,7 +58,9 @@ def _plain(title: str, total: int | None, done: float) -> Report:
         if now - last >= PLAIN_SECONDS:
             last = now
             more = f"{share:.0%} after {now - start:.0f} s"
-            if total is not None:
+            if total is not None and share - done < EARLY and now - start < 60:  # start-up, not a rate
+                more += f", {share * total:,.0f} of {total:,}"
+            elif total is not None:
                 left = (now - start) * (1 - share) / max(share - done, 1e-9)
                 more += f", {_count(share, total, done, now - start)}, {_duration(left)} left"
             print(f"{title}: {more}", file=sys.stderr, flush=True)  # noqa: T201

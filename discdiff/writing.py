@@ -23,7 +23,7 @@ def write_whole(path: Path, content: str | bytes, *, mark: str | None = None) ->
         mark: ends the name that it has until then; by default this process's number.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: it cannot be written, with its name; what was there before is untouched.
     """
     fresh = path.with_name(f".{path.name}.{mark or os.getpid()}")
     try:
@@ -32,9 +32,11 @@ def write_whole(path: Path, content: str | bytes, *, mark: str | None = None) ->
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # a full disk says none, others that of `fresh`
         raise
     sync(path.parent)
 

@@ -37,6 +37,18 @@ def test_pieces_their_rate_and_the_time_left(clock: list[float], capsys: pytest.
     ]
 
 
+def test_no_time_is_told_from_the_first_pieces(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("sampling", total=5000) as report:
+        clock[0] += 14
+        report(0.0008)
+        clock[0] += 50
+        report(0.0008)
+    assert capsys.readouterr().err.splitlines() == [
+        "sampling: 0% after 14 s, 4 of 5,000",
+        "sampling: 0% after 64 s, 4 of 5,000, 0.1/s, 22.2 h left",
+    ]
+
+
 def test_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("quiet", enabled=False, total=3) as report:
         report(1.0)

@@ -64,13 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
             domain, arguments.file, canonical=not arguments.exact_only, limit=arguments.limit,
             listing=arguments.skipped, **given,
         )  # fmt: skip
-    if arguments.picture is not None:
-        draw(found, arguments.picture)
     with output.results(arguments.output) as stream:
         if arguments.json:
             output.write_json({"guessed": guessed} | found.to_json(arguments.length), stream)
         else:
             write_report(found, stream, guessed=guessed, length=arguments.length)
+    if arguments.picture is not None:
+        draw(found, arguments.picture)
     return 0
 
 
@@ -188,4 +188,4 @@ def draw(found: Inspection, path: Path) -> None:
     axes.set_xlabel(f"length ({found.unit}s)")
     axes.set_ylabel("sequences")
     axes.set_title(f"{Path(found.path).name}: {found.records:,} sequences")
-    figure.savefig(path, dpi=120)
+    output.save_picture(figure, path)

@@ -26,7 +26,7 @@ class _Output(argparse.Action):
     """A path, and whether it ends as folders do."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
-        namespace.output, namespace.as_folder = Path(values), values.endswith(("/", os.sep))
+        namespace.output, namespace.as_folder = output.named(values), values.endswith(("/", os.sep))
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:

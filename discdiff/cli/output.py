@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import os
@@ -24,8 +25,22 @@ if TYPE_CHECKING:
 def add_output_arguments(parser: argparse.ArgumentParser, own: str) -> None:
     """Add `-o` and `--json`."""
     group = parser.add_argument_group("output")
-    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="write here instead of standard output")
+    group.add_argument("-o", "--output", type=named, metavar="FILE", help="write here instead of standard output")
     group.add_argument("--json", action="store_true", help=f"JSON lines instead of {own}")
+
+
+def named(word: str) -> Path | None:
+    """The file of `-o`; `-` is standard output."""
+    return None if word == "-" else Path(word)
+
+
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib as what the file's name ends in; after an error there is no file."""
+    from discdiff.writing import write_whole
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=120)
+    write_whole(path, drawn.getvalue())
 
 
 def check_output(path: Path | None) -> None:

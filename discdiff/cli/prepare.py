@@ -6,7 +6,8 @@ examples:
   discdiff data prepare corpus.jsonl --domain text --length 256
   discdiff data prepare --config my.yaml --data-root data               # the files of a configuration
 
-`discdiff train` with the same file and options finds what this wrote. The cache is $DISCDIFF_CACHE, or
+`discdiff train` with the same file and options finds what this wrote, and says so; files of less than 32 MB (8 MB
+compressed) it reads anew, unless `--data.cache true` is given. The cache is $DISCDIFF_CACHE, or
 ~/.cache/discdiff; `--cache FOLDER` takes another one, as does `data.cache` in a configuration.
 """
 

@@ -206,4 +206,4 @@ def draw(profile: Profile, length: int, plan: Plan, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.title.set_fontsize(9)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    output.save_picture(figure, path)

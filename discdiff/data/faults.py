@@ -92,6 +92,8 @@ class Faults:
         self._changed: dict[str, tuple[int, Fault]] = {}
         self.remarks: list[str] = []
         self._listing = None if listing is None else Path(listing)
+        if self._listing is not None:
+            self._listing.unlink(missing_ok=True)  # of another file, or another time
         self._stream: TextIO | None = None
 
     def add(self, error: DataError, *, reason: str | None = None, on_error: OnError | None = None) -> None:

@@ -252,7 +252,8 @@ def _counter(domain: Domain) -> _Tokens | _Parts:
         return _Parts(domain)
 
 
-_SEQUENCES = {".fa", ".fasta", ".fna", ".faa", ".ffn", ".fq", ".fastq", ".sto", ".gb", ".gbk"}
+_SEQUENCES = {".fa", ".fasta", ".fna", ".faa", ".ffn", ".fq", ".fastq", ".sto", ".gb", ".gbk", ".smi", ".smiles",
+              ".sdf", ".sd", ".mol"}  # fmt: skip
 
 
 def guess_domain(path: str | Path, domains: Mapping[str, Domain], **options: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,43 @@ def test_what_is_no_separator(discdiff: Discdiff, tmp_path: Path, given: str) ->
     ran = discdiff("data", "inspect", path, "--separator", given, "--domain", "dna")
     assert (ran.code, ran.out) == (2, "")
     assert "expected one character, such as ';' or '\\t'" in ran.err
+
+
+def test_suffixes_count(discdiff: Discdiff, tmp_path: Path) -> None:
+    """A file of molecules is no prose, whatever is wrong with it; and what an earlier list said is gone."""
+    path, listing = tmp_path / "a.smi", tmp_path / "faults.jsonl"
+    path.write_text("# note\nCCO ethanol\nC(C broken\nc1ccccc1 benzene\n\nCXC no\nc1cc odd\nCC(=O)O acid\nN\n")
+    assert "smiles (guessed;" in discdiff("data", "inspect", path, "--skipped", listing).out
+    assert len(listing.read_text().splitlines()) == 3
+    path.write_text("CCO\n")
+    assert discdiff("data", "inspect", path, "--skipped", listing).code == 0
+    assert not listing.exists()
+
+
+def test_a_dash_is_standard_output(
+    discdiff: Discdiff, molecules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(tmp_path.iterdir())
+    assert "records:" in discdiff("data", "inspect", molecules, "-o", "-").out
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_picture_that_cannot_be_written(discdiff: Discdiff, molecules: Path, tmp_path: Path) -> None:
+    """The report comes first, the error names the file, and no half of a picture is left."""
+    pytest.importorskip("matplotlib")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        ran = discdiff("data", "inspect", molecules, "--picture", tmp_path / "new.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert ran.code == 2
+    assert "records:" in ran.out
+    assert ran.err.splitlines()[-1] == f"discdiff: {tmp_path / 'new.png'}: File too large"
+    assert not [path for path in tmp_path.iterdir() if "new.png" in path.name]
 
 
 def test_a_data_set_by_name(discdiff: Discdiff, tmp_path: Path) -> None:
