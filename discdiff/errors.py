@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from numbers import Integral, Real
 from types import ModuleType
 
 
@@ -26,6 +27,22 @@ class IncompatibleError(DiscdiffError):
 
     def __init__(self, what: str, *, got: object, expected: object, remedy: str) -> None:
         super().__init__(f"{what}: got {got}, expected {expected}. {remedy}")
+
+
+def check_type(what: str, value: object, kinds: type | tuple[type, ...], remedy: str) -> None:
+    """Refuse, before any work, an argument of another kind; True and False are no numbers.
+
+    Raises:
+        IncompatibleError: got, expected, remedy.
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds):
+        return
+    expected = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
+    raise IncompatibleError(what, got=f"{type(value).__name__} {value!r:.60}", expected=expected, remedy=remedy)
+
+
+_WORDS: dict[type, str] = {Integral: "an integer", Real: "a number", str: "a string"}
 
 
 class DataError(DiscdiffError):

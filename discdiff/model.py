@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from discdiff.errors import IncompatibleError
+from discdiff.errors import IncompatibleError, check_type
 from discdiff.logits import LazyLogits
 from discdiff.networks.base import Context, Network
 from discdiff.parameterizations import Parameterization
@@ -57,6 +57,11 @@ class Diffusion(nn.Module):
         self, network: Network, process: Process, schedule: Schedule, parameterization: Parameterization
     ) -> None:
         super().__init__()
+        for name, part, kind in (
+            ("network", network, Network), ("process", process, Process), ("schedule", schedule, Schedule),
+            ("parameterization", parameterization, Parameterization),
+        ):  # fmt: skip
+            check_type(f"Diffusion: {name}", part, kind, "They come as network, process, schedule, parameterization.")
         if network.num_states != process.num_states:
             raise IncompatibleError(
                 "Network and process",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -13,11 +14,11 @@ from discdiff.constraints.automaton import Automaton
 from discdiff.constraints.base import Constraint, Unconstrained
 from discdiff.constraints.truncated import Truncated
 from discdiff.constraints.weighed import Weighed
-from discdiff.errors import DiscdiffWarning, IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError, check_type
 from discdiff.model import Model
 from discdiff.networks.evaluation import Evaluation, Memory, check_compiler, precision_of
 from discdiff.particles import Population, Reward, many, weigh
-from discdiff.randomness import Randomness, at_step, check_draws
+from discdiff.randomness import Keys, Randomness, at_step, check_draws
 from discdiff.samplers.base import Sampler, State, check_sampler
 from discdiff.samplers.blockwise import default_sampler
 from discdiff.sequences import Sequences
@@ -84,6 +85,8 @@ def sample(
             out of range.
         EmptyLanguageError: nothing satisfies the constraint.
     """
+    check_type("sample: batch", batch, Integral, "It is how many sequences to make.")
+    check_type("sample: generator", generator, (torch.Generator, Keys), "Such as torch.Generator().manual_seed(0).")
     sampler = sampler or default_sampler(model)
     constraint = constraint or Unconstrained()
     if top_k is not None or top_p is not None:

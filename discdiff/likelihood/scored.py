@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from discdiff.errors import DiscdiffError, IncompatibleError
+from discdiff.errors import DiscdiffError, IncompatibleError, check_type
 from discdiff.losses.base import context_of
 from discdiff.model import Model
 from discdiff.networks.base import Context
@@ -36,6 +36,7 @@ class Scored:
             DiscdiffError: no sequences, or a row in which nothing is scored.
             IncompatibleError: a span of another shape, or one that the model cannot be conditioned around.
         """
+        check_type(f"{asked}: sequences", sequences, Sequences, "Sequences.full(tokens) makes them of a tensor [B, L].")
         real = ~sequences.padding
         if span is not None and (span.dtype != torch.bool or span.shape != real.shape):
             raise IncompatibleError(

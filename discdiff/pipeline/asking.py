@@ -6,11 +6,12 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from discdiff.constraints import Constraint
 from discdiff.description import build, describe
-from discdiff.errors import ConfigError, DiscdiffError
+from discdiff.errors import ConfigError, DiscdiffError, check_type
 from discdiff.languages import Language
 from discdiff.pipeline.drawing import StringCheck, StringReward
 from discdiff.pipeline.inputs import Labels
@@ -21,6 +22,12 @@ from discdiff.samplers import Sampler
 
 _PRECISIONS = {None: "float32", "bf16": "bfloat16"}
 """Names of one precision are one argument."""
+
+
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    Integral: ("length", "steps", "seed", "top_k", "particles", "batch_size"),
+    Real: ("error", "temperature", "top_p", "reward_strength"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,20 @@ class Asked:
     precision: str | None = None
     compiled: bool = False
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number; those of NumPy become Python's.
+
+        Raises:
+            IncompatibleError: names the argument.
+        """
+        for kind, names in _NUMBERS.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None:
+                    check_type(f"sample: {name}", value, kind, "See the help of `Pipeline.sample`.")
+                    if not isinstance(value, int | float):
+                        object.__setattr__(self, name, int(value) if kind is Integral else float(value))
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Asked:

@@ -58,7 +58,7 @@ class Drawing:
         if batch_size < 1:
             raise DiscdiffError(f"sample: got batch_size={batch_size}; expected at least 1")
         particles: object = method.particles
-        if not isinstance(particles, int) or particles < 1:
+        if particles < 1:
             raise DiscdiffError(f"sample: got particles={particles!r}; expected a whole number from 1 on")
         if method.check is not None and not callable(method.check):
             raise DiscdiffError(f"sample: got check={method.check!r}; expected a function of a string")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from discdiff.constraints import Checked, Constraint
 from discdiff.data.lengths import LengthModel
-from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import DiscdiffError, DiscdiffWarning, IncompatibleError, check_type
 from discdiff.particles import Reward
 from discdiff.pipeline.inputs import Labels
 from discdiff.pipeline.planning import Planned
@@ -52,6 +53,7 @@ class Draws:
 
     def __call__(self, n: int, *, progress: bool) -> Samples:
         """The first `n` strings."""
+        check_type("sample: n", n, Integral, "It is how many strings to make.")
         if n < 1:
             raise DiscdiffError(f"sample: got n={n}; expected at least 1")
         self.drawing.classes.numbers(self.labels, n, in_turn=True)  # one a row, if they are several

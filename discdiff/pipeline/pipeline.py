@@ -18,7 +18,7 @@ from discdiff.data.encoding import OnLong
 from discdiff.data.faults import OnError
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError
+from discdiff.errors import ConfigError, DiscdiffWarning, IncompatibleError, check_type
 from discdiff.languages import Language
 from discdiff.likelihood import nelbo
 from discdiff.model import Diffusion
@@ -227,6 +227,7 @@ class Pipeline:
         Raises:
             TemplateError: the template cannot be read, or is longer than what the model was trained on.
         """
+        check_type("infill: template", template, str, "Ask for several in turn.")
         asked = Asked(
             template=template, rules=rules, constraint=constraint, check=check, valid=valid, sampler=sampler,
             steps=steps, grid=grid, error=error, seed=seed, labels=labels, temperature=temperature, top_k=top_k,

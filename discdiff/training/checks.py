@@ -6,7 +6,7 @@ import math
 
 from discdiff.constraints import Unconstrained
 from discdiff.data.base import Dataset
-from discdiff.errors import ConfigError, IncompatibleError
+from discdiff.errors import ConfigError, IncompatibleError, check_type
 from discdiff.losses.base import Loss, check_loss
 from discdiff.model import Diffusion
 from discdiff.samplers.base import Sampler, check_sampler
@@ -18,6 +18,11 @@ def check_parts(model: Diffusion, train: Dataset, valid: Dataset | None, loss: L
     Raises:
         IncompatibleError: got, expected, remedy.
     """
+    check_type("fit: model", model, Diffusion, "Put a network, process, schedule and parameterization together.")
+    check_type("fit: loss", loss, Loss, "Give the loss itself, such as losses.AnyOrder().")
+    for name, found in (("train", train), ("valid", valid)):
+        if found is not None:
+            check_type(f"fit: {name}", found, Dataset, "SequenceDataset.from_sequences(domain, strings) makes one.")
     check_loss(loss, model)
     if sampler is not None:  # else it would be told at the first bound only
         check_sampler(sampler, model, Unconstrained())
