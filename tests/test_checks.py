@@ -109,7 +109,7 @@ def test_a_template_that_is_too_long_is_blamed_itself() -> None:
     pipe = Pipeline(trained(domain.vocab_size, process=dd.Absorbing(domain.vocab_size)), domain, LengthModel.of([8]), 8)
     with pytest.raises(dd.errors.TemplateError, match="more than 8 positions"):
         pipe.infill("N{5-7} ACGT", 2, rules={"gc": "40-60%"})
-    with pytest.raises(DiscdiffError, match="expected a string. Ask for several in turn"):
+    with pytest.raises(DiscdiffError, match=r"expected a string\. Ask for several in turn"):
         pipe.infill(["N{5}"], 2)  # type: ignore[arg-type]
 
 

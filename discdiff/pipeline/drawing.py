@@ -57,9 +57,8 @@ class Drawing:
         """Strings under a constraint, of `length` tokens or of lengths drawn among those that fit; drawn when asked."""
         if batch_size < 1:
             raise DiscdiffError(f"sample: got batch_size={batch_size}; expected at least 1")
-        particles: object = method.particles
-        if particles < 1:
-            raise DiscdiffError(f"sample: got particles={particles!r}; expected a whole number from 1 on")
+        if method.particles < 1:
+            raise DiscdiffError(f"sample: got particles={method.particles}; expected a whole number from 1 on")
         if method.check is not None and not callable(method.check):
             raise DiscdiffError(f"sample: got check={method.check!r}; expected a function of a string")
         constraint, law = self._lengths(constraint, length)
