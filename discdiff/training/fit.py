@@ -142,7 +142,8 @@ def fit(
         folder: the run folder, or None to write nothing.
         resume: go on from the folder's last checkpoint, or from the checkpoint at this path. On one machine and CPU the
             weights are those of the uninterrupted run, bit by bit (runs limited by time aside). A run that was stopped
-            before its first checkpoint starts from its first step.
+            before its first checkpoint starts from its first step. Another learning rate, betas or decay holds from
+            there on.
         overwrite: replace the run that the folder holds.
         checkpoint_minutes: longest time between checkpoints; one is taken at each bound, too. Where one cannot be
             written, the one before stands, a warning says why, and it is tried again within a minute.
