@@ -165,9 +165,11 @@ def test_special_and_unknown_tokens_of_a_tokenizer_json(tmp_path: Path) -> None:
         domain.encode("the 東京", record=9)
 
 
-def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long ones are not, however many there are; short ones up to a number of bytes, also where each of their
-    characters is four tokens; and all have the same tokens as before."""
+# characters of four bytes, and numbers past 256, which Python does not share; words of a few letters
+@pytest.mark.parametrize("begin", ["the" * 9 + "\N{DNA DOUBLE HELIX}" * 9, ""], ids=["many tokens", "few"])
+def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch, begin: str) -> None:
+    """Long ones are not, however many there are; short ones up to a number of bytes, whatever they are; and all have
+    the same tokens as before."""
     bound = 2 << 20
     monkeypatch.setattr(tokenizers, "_REMEMBERED", bound)
     text = Text().fit(["the quick brown fox " * 50])
@@ -178,12 +180,13 @@ def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch)
     tracemalloc.start()
     try:
         most = 0
-        for number in range(100):
-            # characters of four bytes, and numbers past 256, which Python does not share
-            text.encode(" x ".join(f"{'the' * 9}{chr(0x1F300 + i % 400) * 9}{number}.{i}" for i in range(100)))
+        for number in range(200):
+            text.encode(" x ".join(f"{begin}{number}.{i}" for i in range(100)))
             most = max(most, tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert bound / 2 < most < 1.2 * bound
+    assert bound / 2 < most < 1.1 * bound
+    text.encode("afterwards words are remembered as before")
+    assert "afterwards" in text.tokenizer._seen
     assert [text.encode(word) for word in long] == first
     assert [text.decode(text.encode(word)) for word in long] == long
