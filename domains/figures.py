@@ -37,8 +37,7 @@ def histogram(path: Path, values: Mapping[str, ArrayLike], xlabel: str, *, bins:
     every = np.concatenate([*arrays.values(), np.empty(0)])
     with figure(path) as axes:
         if every.size:
-            low, high = float(every.min()), float(every.max())
-            edges = np.linspace(low, high, bins + 1) if high > low else np.array([low - 0.5, low + 0.5])
+            edges = bin_edges(every, bins)
             for name, array in arrays.items():
                 weights = np.full(array.size, 1 / array.size)
                 label = f"{name} (n = {array.size:,})"
@@ -47,6 +46,24 @@ def histogram(path: Path, values: Mapping[str, ArrayLike], xlabel: str, *, bins:
         axes.set_xlabel(xlabel)
         axes.set_ylabel("fraction of sequences")
     return path
+
+
+def bin_edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Edges of at most about `bins` bins. Where values are multiples of a step, such as whole numbers or 50ths, each
+    bin holds as many of them, lest the picture have the teeth of a comb.
+    """
+    different = np.unique(values)
+    low, high = different[0], different[-1]
+    if low == high:
+        return np.array([low - 0.5, low + 0.5])
+    step = np.diff(different).min()
+    places = (different - low) / step
+    if places[-1] > 100 * bins or np.abs(places - places.round()).max() > 1e-6:
+        return np.linspace(low, high, bins + 1)
+    width = int(np.ceil((round(places[-1]) + 1) / bins))
+    count = round(places[-1]) // width + 1
+    edges: NDArray[np.float64] = low + step * (width * np.arange(count + 1) - 0.5)
+    return edges
 
 
 def bars(path: Path, labels: Sequence[str], values: Mapping[str, ArrayLike], ylabel: str) -> Path:
@@ -68,13 +85,18 @@ def scatter(path: Path, x: ArrayLike, y: ArrayLike, xlabel: str, ylabel: str, *,
     with figure(path, width=4.2, height=4.0) as axes:
         some = (a > 0) & (b > 0)
         if some.any():
-            low, high = min(a[some].min(), b[some].min()) / 1.5, max(a.max(), b.max()) * 1.5
+            low, high = min(a[some].min(), b[some].min()) / 1.2, max(a.max(), b.max()) * 1.2
             axes.plot([low, high], [low, high], color="0.7", linewidth=1, zorder=0)
             axes.scatter(np.maximum(a, low), np.maximum(b, low), s=6, alpha=0.5, color=COLORS["samples"])
             axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-            farthest = np.argsort(-np.abs(a - b))[: 8 if names else 0]
-            for i in farthest.tolist():
-                axes.annotate(names[i], (max(a[i], low), max(b[i], low)), fontsize=7)
+            places = np.log(np.maximum(np.stack([a, b], axis=1), low) / low) / np.log(high / low)  # shares of the axes
+            named: list[int] = []
+            for i in np.argsort(-np.abs(a - b))[: 24 if names else 0].tolist():
+                # no name over another: one is some 2 % of an axis wide a letter, and 4 % high
+                free = (np.abs(places[named] - places[i]) > (0.02 * len(names[i]) + 0.02, 0.04)).any(1).all()
+                if free and len(named) < 8:
+                    named.append(i)
+                    axes.annotate(names[i], np.exp(places[i] * np.log(high / low)) * low, fontsize=7)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
     return path
