@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 import discdiff as dd
 from discdiff.data import LengthModel, SequenceDataset
-from discdiff.errors import IncompatibleError
+from discdiff.errors import DiscdiffWarning, IncompatibleError
 from discdiff.pipeline import Pipeline
 from tests.test_pipeline import trained
 
@@ -77,3 +78,18 @@ def test_numbers_of_numpy_are_numbers() -> None:
     typeless: Any = pipe()
     first = typeless.sample(2, length=4, temperature=1.0, seed=3)
     assert typeless.sample(np.int64(2), length=np.int32(4), temperature=np.float64(1), seed=np.int64(3)) == first
+
+
+@pytest.mark.parametrize("asked", [{"length": 7}, {"rules": {"length": "7-9"}}])
+def test_lengths_that_no_training_sequence_had_are_told(asked: dict[str, Any]) -> None:
+    text = dd.domain("text", tokenizer="characters", lines=True).fit(["abc"])
+    made: Any = Pipeline(trained(text.vocab_size), text, LengthModel.of([4, 6]), 12)
+    with pytest.warns(DiscdiffWarning, match="7 tokens or more are asked for; .* training set has 6, so") as told:
+        assert {len(text) for text in made.sample(4, **asked)} <= {7, 8, 9}
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.sample(2, rules={"length": "5-9"})
+        made.infill("[MASK:6]", 2)
+    with pytest.warns(DiscdiffWarning, match="7 tokens or more"):
+        made.infill("a[MASK:6]", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from discdiff.constraints import Checked, Clamp, Constraint
 from discdiff.data.lengths import LengthModel
 from discdiff.domain import Domain
-from discdiff.errors import DiscdiffError
+from discdiff.errors import DiscdiffError, DiscdiffWarning
 from discdiff.particles import Reward
 from discdiff.pipeline.draws import Draws
 from discdiff.pipeline.inputs import Classes, Labels, with_end
@@ -75,9 +76,21 @@ class Drawing:
             constraint = with_end(constraint, longest=self.lengths.longest, end=self.lengths.end)
             return constraint, self.lengths.longest
         if length is not None:
+            self._tell_of_unseen(length)
             return constraint, length
         possible = constraint.possible_lengths(self.max_length)
+        if possible is not None and len(possible):
+            self._tell_of_unseen(int(possible.min()))
         return constraint, self.lengths if possible is None else self.lengths.among(possible)
+
+    def _tell_of_unseen(self, shortest: int) -> None:
+        if shortest > self.lengths.longest:
+            warnings.warn(
+                f"{shortest} tokens or more are asked for; the longest sequence of the training set has "
+                f"{self.lengths.longest}, so that the model knows nothing of these lengths",
+                DiscdiffWarning,
+                stacklevel=6,
+            )
 
     def _checked(self, constraint: Constraint, method: Method) -> Constraint:
         """The constraint, and what is asked of whole strings."""
