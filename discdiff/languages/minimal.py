@@ -69,8 +69,31 @@ def _distances(back: tuple[Longs, Longs], start: Longs) -> Longs:
     return distance
 
 
+def longest_to_end(table: Ints, accepting: Bools) -> Longs:
+    """The length of the longest way to an accepting state, −1 where there is none or no longest: int64 `[states]`."""
+    back = _ways_back(table)
+    return _heights(table, back, _distances(back, np.where(accepting, 0, -1)))
+
+
+def _heights(table: Ints, back: tuple[Longs, Longs], to_end: Longs) -> Longs:
+    """States whose ways all end, from the last ones up (Revuz 1992, section 3)."""
+    sources, first = back
+    alive = to_end >= 0
+    ahead = np.append(alive, False)[table].sum(1)  # steps to states that are of use, not yet looked at
+    heights = np.full(len(table), -1, dtype=np.int64)
+    frontier, height = np.flatnonzero(alive & (ahead == 0)), 0
+    while len(frontier):
+        heights[frontier] = height
+        found = np.concatenate([sources[first[s] : first[s + 1]] for s in frontier])
+        before, steps = np.unique(found, return_counts=True)
+        ahead[before] -= steps
+        frontier = before[(ahead[before] == 0) & alive[before]]
+        height += 1
+    return heights
+
+
 def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
-    """The same language with the fewest states: Moore's refinement, from the distances to both ends on.
+    """The same language with the fewest states: Moore's refinement, from the distances to the ends on.
 
     Without these distances, which equal states share, a count of up to n takes n rounds.
 
@@ -79,7 +102,8 @@ def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
     """
     back = _ways_back(table)
     to_end, to_refusal = (_distances(back, at) for at in (np.where(accepting, 0, -1), _refusing(table, accepting)))
-    start = to_end + to_refusal * (len(table) + 2)  # one number a pair: both lie between −1 and the number of states
+    width = len(table) + 2  # one number for all three: each lies between −1 and the number of states
+    start = to_end + width * (to_refusal + width * _heights(table, back, to_end))
     for exact in (False, True):
         labels = _refined(table, np.unique(start, return_inverse=True)[1], exact)
         first = np.unique(labels, return_index=True)[1]

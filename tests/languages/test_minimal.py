@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discdiff.errors import IncompatibleError
-from discdiff.languages import Atoms, minimal, span_of_lengths
-from discdiff.languages.minimal import distance_to_end, distance_to_refusal
+from discdiff.languages import Atoms, compile_expression, minimal, one_of, span_of_lengths
+from discdiff.languages.minimal import distance_to_end, distance_to_refusal, longest_to_end
 from discdiff.rules import Span
 from domains.smiles import SMILES
 from domains.text import Text
@@ -34,16 +34,21 @@ def accepts(table: np.ndarray, accepting: np.ndarray, state: int, word: tuple[in
 
 
 @given(automata())
-def test_distances_are_those_of_the_shortest_words(automaton: tuple[np.ndarray, np.ndarray]) -> None:
-    """Against all words; a shortest one never visits a state twice, so six letters are enough."""
+def test_distances_are_those_of_the_shortest_and_longest_words(automaton: tuple[np.ndarray, np.ndarray]) -> None:
+    """Against all words. A word as long as there are states visits one twice: there are longer ones, and one of fewer
+    than twice as many letters."""
     table, accepting = automaton
-    words = [word for n in range(7) for word in itertools.product(range(2), repeat=n)]
+    words = [word for n in range(2 * len(table)) for word in itertools.product(range(2), repeat=n)]
     to_end, to_refusal = distance_to_end(table, accepting), distance_to_refusal(table, accepting)
+    longest = longest_to_end(table, accepting)
     for state in range(len(table)):
-        lengths = {True: -1, False: -1}
-        for word in reversed(words):
-            lengths[accepts(table, accepting, state, word)] = len(word)
-        assert (to_end[state], to_refusal[state]) == (lengths[True], lengths[False])
+        lengths: dict[bool, list[int]] = {True: [], False: []}
+        for word in words:
+            lengths[accepts(table, accepting, state, word)].append(len(word))
+        assert to_end[state] == min(lengths[True], default=-1)
+        assert to_refusal[state] == min(lengths[False], default=-1)
+        most = max(lengths[True], default=-1)
+        assert longest[state] == (most if most < len(table) else -1)
 
 
 @given(automata())
@@ -69,7 +74,9 @@ def test_a_count_takes_a_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(minimal, "_scrambled", counted)
     assert span_of_lengths(20, 40_000, 3).num_states == 40_001
-    assert rounds < 20
+    one, other = one_of([0]), one_of([1])
+    assert compile_expression(one.repeated(2, 9000) + other, 2).num_states == 9002
+    assert rounds < 60
 
 
 @pytest.mark.parametrize("name", ["text", "letters", "tokens", "smiles"])
