@@ -92,6 +92,14 @@ def test_separators(discdiff: Discdiff, tmp_path: Path, given: str) -> None:
     assert "records:     1" in discdiff("data", "inspect", path, "--separator", given, "--domain", "dna").out
 
 
+def test_the_remedy_of_an_encoding_is_an_option(discdiff: Discdiff, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("seq,é\nACGT,1\n".encode("latin-1"))
+    ran = discdiff("data", "inspect", path, "--domain", "dna")
+    assert "or name its own encoding: --encoding latin-1, say" in ran.err
+    assert "records:     1" in discdiff("data", "inspect", path, "--domain", "dna", "--encoding", "latin-1").out
+
+
 @pytest.mark.parametrize("given", ["||", "", '"'])
 def test_what_is_no_separator(discdiff: Discdiff, tmp_path: Path, given: str) -> None:
     path = tmp_path / "a.csv"
