@@ -8,6 +8,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Back = tuple[Longs, Longs]
 _SEED = 20_240_607
 
 
@@ -31,21 +32,18 @@ def _reached(table: Ints) -> Bools:
     return reached[:-1]
 
 
-def distance_to_end(table: Ints, accepting: Bools) -> Longs:
+def distance_to_end(table: Ints, accepting: Bools, back: Back | None = None) -> Longs:
     """The length of the shortest way to an accepting state, −1 where there is none: int64 `[states]`."""
-    return _distances(_ways_back(table), np.where(accepting, 0, -1))
+    return _distances(back or _ways_back(table), np.where(accepting, 0, -1))
 
 
-def distance_to_refusal(table: Ints, accepting: Bools) -> Longs:
+def distance_to_refusal(table: Ints, accepting: Bools, back: Back | None = None) -> Longs:
     """The length of the shortest word that is not accepted, −1 where all are: int64 `[states]`."""
-    return _distances(_ways_back(table), _refusing(table, accepting))
+    ends = (table < 0).any(1)
+    return _distances(back or _ways_back(table), np.where(~accepting, 0, np.where(ends, 1, -1)))
 
 
-def _refusing(table: Ints, accepting: Bools) -> Longs:
-    return np.where(~accepting, 0, np.where((table < 0).any(1), 1, -1))
-
-
-def _ways_back(table: Ints) -> tuple[Longs, Longs]:
+def _ways_back(table: Ints) -> Back:
     """The states that lead to each: those of state s lie from `first[s]` to `first[s + 1]`."""
     sources, columns = np.nonzero(table >= 0)
     targets = table[sources, columns]
@@ -53,7 +51,7 @@ def _ways_back(table: Ints) -> tuple[Longs, Longs]:
     return sources[order], np.searchsorted(targets[order], np.arange(len(table) + 1))
 
 
-def _distances(back: tuple[Longs, Longs], start: Longs) -> Longs:
+def _distances(back: Back, start: Longs) -> Longs:
     """Shortest ways to where `start` says 0, or 1 for one step more; −1 for what is not known yet."""
     sources, first = back
     distance, ones = start.astype(np.int64), np.flatnonzero(start == 1)
@@ -69,15 +67,12 @@ def _distances(back: tuple[Longs, Longs], start: Longs) -> Longs:
     return distance
 
 
-def longest_to_end(table: Ints, accepting: Bools) -> Longs:
-    """The length of the longest way to an accepting state, −1 where there is none or no longest: int64 `[states]`."""
-    back = _ways_back(table)
-    return _heights(table, back, _distances(back, np.where(accepting, 0, -1)))
+def longest_to_end(table: Ints, to_end: Longs, back: Back | None = None) -> Longs:
+    """The length of the longest way to an accepting state, −1 where there is none or no longest: int64 `[states]`.
 
-
-def _heights(table: Ints, back: tuple[Longs, Longs], to_end: Longs) -> Longs:
-    """States whose ways all end, from the last ones up (Revuz 1992, section 3)."""
-    sources, first = back
+    From the last states up (Revuz 1992, section 3); `to_end` is what `distance_to_end` gives.
+    """
+    sources, first = back or _ways_back(table)
     alive = to_end >= 0
     ahead = np.append(alive, False)[table].sum(1)  # steps to states that are of use, not yet looked at
     heights = np.full(len(table), -1, dtype=np.int64)
@@ -101,9 +96,9 @@ def minimal(table: Ints, accepting: Bools) -> tuple[Ints, Bools]:
     rows themselves if two unlike ones ever hashed alike.
     """
     back = _ways_back(table)
-    to_end, to_refusal = (_distances(back, at) for at in (np.where(accepting, 0, -1), _refusing(table, accepting)))
+    to_end, to_refusal = distance_to_end(table, accepting, back), distance_to_refusal(table, accepting, back)
     width = len(table) + 2  # one number for all three: each lies between −1 and the number of states
-    start = to_end + width * (to_refusal + width * _heights(table, back, to_end))
+    start = to_end + width * (to_refusal + width * longest_to_end(table, to_end, back))
     for exact in (False, True):
         labels = _refined(table, np.unique(start, return_inverse=True)[1], exact)
         first = np.unique(labels, return_index=True)[1]

@@ -40,7 +40,7 @@ def test_distances_are_those_of_the_shortest_and_longest_words(automaton: tuple[
     table, accepting = automaton
     words = [word for n in range(2 * len(table)) for word in itertools.product(range(2), repeat=n)]
     to_end, to_refusal = distance_to_end(table, accepting), distance_to_refusal(table, accepting)
-    longest = longest_to_end(table, accepting)
+    longest = longest_to_end(table, to_end)
     for state in range(len(table)):
         lengths: dict[bool, list[int]] = {True: [], False: []}
         for word in words:
