@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import reprlib
 from numbers import Integral, Real
 from types import ModuleType
 
@@ -39,7 +40,7 @@ def check_type(what: str, value: object, kinds: type | tuple[type, ...], remedy:
     if isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds):
         return
     expected = " or ".join(_WORDS.get(kind, kind.__name__) for kind in kinds)
-    raise IncompatibleError(what, got=f"{type(value).__name__} {value!r:.60}", expected=expected, remedy=remedy)
+    raise IncompatibleError(what, got=f"{type(value).__name__} {reprlib.repr(value)}", expected=expected, remedy=remedy)
 
 
 _WORDS: dict[type, str] = {Integral: "an integer", Real: "a number", str: "a string"}

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
-    output.check_output(arguments.skipped)
+    reading.check_skipped(arguments)
     how = options.sampling(arguments)  # before the model is loaded
     pipeline = options.load(arguments)
     pipeline.domain.counter(arguments.unit)

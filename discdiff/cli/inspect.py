@@ -46,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    for path in (arguments.output, arguments.picture, arguments.skipped):
+    for path in (arguments.output, arguments.picture):
         output.check_output(path)
+    reading.check_skipped(arguments)
     if arguments.picture is not None and arguments.picture.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"--picture {arguments.picture}: expected a name that ends in .png, .pdf or .svg")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -96,24 +95,32 @@ def fetch(arguments: argparse.Namespace) -> None:
     """
     if getattr(arguments, "run_folder", None) is None:
         return
-    _check_order(arguments)
     from discdiff.release.hub import located, on_hub
 
     if on_hub(arguments.run_folder):  # it imports the Hub's client
         arguments.run_folder, arguments.run_name = located(arguments.run_folder)
+    _check_order(arguments)
 
 
 def _check_order(arguments: argparse.Namespace) -> None:
-    from discdiff.manifest import CONFIG_FILE
-
+    if _is_run(arguments.run_folder):
+        return  # a template may have the name of a run folder
     for name in ("file", "template"):
         other = getattr(arguments, name, None)
-        # not by pathlib, for which a long template is an error
-        if other and os.path.isfile(os.path.join(other, CONFIG_FILE)):  # noqa: PTH113, PTH118
+        if other and _is_run(other):
             raise ConfigError(
                 f"{other} is a run folder, and {arguments.run_folder} stands where that belongs: RUN comes first, "
                 f"then {name.upper()}"
             )
+
+
+def _is_run(name: str | Path) -> bool:
+    from discdiff.manifest import CONFIG_FILE
+
+    try:
+        return Path(name, CONFIG_FILE).is_file()
+    except OSError:  # a template is longer than names of files may be
+        return False
 
 
 def name_of(arguments: argparse.Namespace) -> str:

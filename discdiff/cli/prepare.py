@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discdiff.cli import output, reading
+from discdiff.cli import reading
 from discdiff.cli.options import positive
 from discdiff.errors import ConfigError
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from discdiff.data import SequenceDataset
     from discdiff.data.faults import RefusedError, write_faults
 
-    output.check_output(arguments.skipped)
+    reading.check_skipped(arguments)
     experiment = _experiment(arguments)
     data = experiment.data
     if arguments.on_error != "raise":

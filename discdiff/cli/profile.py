@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
+    reading.check_skipped(arguments)
     output.check_output(arguments.picture)
     if arguments.picture is not None and arguments.picture.suffix.lower() not in PICTURES:
         raise DiscdiffError(f"--picture {arguments.picture}: expected a name that ends in {', '.join(PICTURES)}")

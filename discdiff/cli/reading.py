@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discdiff.cli import output
 from discdiff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +52,19 @@ def add_fault_arguments(group: argparse._ActionsContainer) -> None:
         help="records that cannot be used: stop at the first, leave them out, or list them and refuse; default raise",
     )
     group.add_argument("--skipped", type=Path, metavar="FILE", help="list here, as JSON lines, what cannot be used")
+
+
+def check_skipped(arguments: argparse.Namespace) -> None:
+    """Refuse a list of faults that could not be written, or would take the place of what is read.
+
+    Raises:
+        DiscdiffError: names the file.
+    """
+    output.check_output(arguments.skipped)
+    for name in ("file", "config", "reference", "training"):
+        read = getattr(arguments, name, None)
+        if read is not None and arguments.skipped is not None and Path(read).resolve() == arguments.skipped.resolve():
+            raise ConfigError(f"--skipped {arguments.skipped}: this is what is read; name another file for the list")
 
 
 def add_domain_arguments(group: argparse._ActionsContainer, default: str = "") -> None:

@@ -64,7 +64,7 @@ def span_of(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output.check_output(arguments.output)
-    output.check_output(arguments.skipped)
+    reading.check_skipped(arguments)
     pipeline = options.load(arguments)
     dataset = reading.read(pipeline, arguments.file, arguments)
     scores = pipeline.score(

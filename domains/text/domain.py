@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +45,7 @@ class Text(Domain):
         if tokenizer == "bpe":
             check_size(vocab_size)
         elif tokenizer not in ("characters", SAVED):
-            if not os.path.isfile(tokenizer):  # noqa: PTH113 - for pathlib a name that is too long is an error
+            if not _is_file(tokenizer):
                 raise ConfigError(
                     f"text: tokenizer got {tokenizer!r}, expected 'bpe', 'characters' or the path of a tokenizer.json"
                 )
@@ -192,3 +191,10 @@ class Text(Domain):
         if not isinstance(found, kinds.get(self._kind, Tokenizer)):
             raise CheckpointError(f"{path}: holds no tokenizer of the kind {self._kind!r} that config.json names")
         self._tokenizer = found
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a name that is too long
+        return False

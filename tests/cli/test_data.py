@@ -85,6 +85,14 @@ def test_what_is_passed_over_is_told(discdiff: Discdiff, tmp_path: Path) -> None
     assert "no records: 2" in discdiff("data", "inspect", path).out
 
 
+@pytest.mark.parametrize("words", [["data", "inspect"], ["data", "prepare"]])
+def test_the_list_does_not_take_the_place_of_the_data(discdiff: Discdiff, molecules: Path, words: list[str]) -> None:
+    before = molecules.read_bytes()
+    ran = discdiff(*words, molecules, "--domain", "smiles", "--skipped", molecules)
+    assert "this is what is read; name another file" in ran.err
+    assert molecules.read_bytes() == before
+
+
 @pytest.mark.parametrize("given", [";", "\t", "\\t"])
 def test_separators(discdiff: Discdiff, tmp_path: Path, given: str) -> None:
     path = tmp_path / "a.csv"

@@ -33,6 +33,7 @@ COMMANDS = ["train", "sample", "infill", "score", "evaluate", "profile", "data",
         ),
         (["infill", "ACGT" * 100, "RUN"], "RUN comes first, then TEMPLATE"),
         (["infill", "RUN", "ACGT" * 100], "the template has 400 positions"),
+        (["infill", "RUN", "RUN"], "is no base"),  # a template may have the name of a run folder
         (["sample", "RUN", "-n", "-3"], "-n: got '-3', expected a positive integer"),
         (["sample", "RUN", "--length", "15"], "length: got 15, expected 1 to 14"),
         (["sample", "RUN", "--sampler", "ancestrl"], "no sampler 'ancestrl'"),
